@@ -1,0 +1,102 @@
+"""Bars of every market and timeframe, from one factory.
+
+Belongs here: the bars assets. Not here: how bars are fetched, checked and written
+(`scizor_resources.pipeline.collect`).
+"""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from scizor_assets.common import OWNERS, SymbolsConfig, failures
+from scizor_assets.partitions import dates_of, partitions_of
+from scizor_core.markets import MARKETS, TIMEFRAMES, MarketSpec, Timeframe
+from scizor_resources.pipeline.collect import CollectReport
+from scizor_resources.platform import Platform
+
+#: Partitions one run of a backfill takes: a provider's window at most, and few enough that the
+#: about 50 ms of event writing per key do not dominate.
+PARTITIONS_PER_RUN: dict[Timeframe, int] = {"1m": 20, "5m": 20, "15m": 20, "1d": 180}
+
+_ORIGIN: dict[Timeframe, str] = {
+    "1m": "asked of the market's provider chain",
+    "5m": "resampled from 1m where 1m is stored for the session, else asked of the provider chain",
+    "15m": "resampled from 5m",
+    "1d": "asked of the market's provider chain; as traded, with the provider's adjusted close",
+}
+_UPSTREAM: dict[Timeframe, Timeframe] = {"5m": "1m", "15m": "5m"}
+
+
+def build_bars_asset(market: MarketSpec, timeframe: Timeframe) -> dg.AssetsDefinition:
+    """Return the asset `<market>/bars_<timeframe>`."""
+    upstream = _UPSTREAM.get(timeframe)
+    deps = (
+        [dg.AssetKey([market.name, f"bars_{upstream}"])]
+        if upstream
+        else [dg.AssetKey(["reference", "watchlist"])]
+    )
+
+    @dg.asset(
+        key=[market.name, f"bars_{timeframe}"],
+        deps=deps,
+        partitions_def=partitions_of(market, timeframe),
+        backfill_policy=dg.BackfillPolicy.multi_run(PARTITIONS_PER_RUN[timeframe]),
+        group_name="bars",
+        kinds={"python", "postgres"},
+        owners=OWNERS,
+        code_version="1",
+        freshness_policy=dg.FreshnessPolicy.time_window(
+            fail_window=timedelta(days=5), warn_window=timedelta(days=4)
+        ),
+        description=(
+            f"Bars of {timeframe} of market {market.name}: {_ORIGIN[timeframe]}. Each row passes "
+            "the contract before it is written; refused rows stand in quality.quarantine with "
+            f"the reason. SQL: {market.name}.bars_{timeframe}; ts is the bar's start, UTC."
+        ),
+        metadata={"dagster/table_name": f"{market.name}.bars_{timeframe}"},
+    )
+    def bars(
+        context: dg.AssetExecutionContext,
+        config: SymbolsConfig,
+        platform: dg.ResourceParam[Platform],
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # generic in stubs only
+        start, end = dates_of(context.partition_time_window)
+        with failures():
+            report = platform.collector(market.name, timeframe).collect(start, end, config.symbols)
+            if report.error is not None and not report.rows:
+                raise report.error
+        return dg.MaterializeResult(metadata=_metadata(report))
+
+    return bars
+
+
+def _metadata(report: CollectReport) -> dict[str, object]:
+    metadata: dict[str, object] = {
+        "dagster/partition_row_count": report.rows,
+        "rows_inserted": report.written.inserted,
+        "rows_changed": report.written.changed,
+        "rows_unchanged": report.written.unchanged,
+        "rows_refused": report.refused,
+        "rows_newly_quarantined": report.quarantined,
+        "symbols_asked": len(report.asked),
+        "symbols_got": len(report.got),
+        "symbols_missing": dg.MetadataValue.json(report.missing),
+        "sources": dg.MetadataValue.json(report.sources),
+        "provider_requests": report.requests,
+        "provider_latency_seconds": round(report.latency_seconds, 3),
+    }
+    if report.written.protected:
+        metadata["rows_simulated_not_written_over_real"] = report.written.protected
+    if report.failures:
+        metadata["provider_failures"] = dg.MetadataValue.json(report.failures)
+    if report.first_ts is not None and report.last_ts is not None:
+        metadata["first_ts"] = report.first_ts.isoformat()
+        metadata["last_ts"] = report.last_ts.isoformat()
+    if report.empty_reason:
+        metadata["empty_reason"] = report.empty_reason
+    return metadata
+
+
+BARS_ASSETS: list[dg.AssetsDefinition] = [
+    build_bars_asset(market, timeframe) for market in MARKETS.values() for timeframe in TIMEFRAMES
+]

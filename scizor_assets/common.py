@@ -1,0 +1,43 @@
+"""What all asset factories share: run config, owners, and how an error becomes a `dg.Failure`."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+from dagster_shared.utils.warnings import BetaWarning
+from pydantic import Field
+
+from scizor_core.errors import ScizorError
+from scizor_resources.errors import ProviderError, is_retryable
+
+# `backfill_policy` on @asset is beta in dagster 1.13 and bounds the partitions of one run; the
+# warning comes once per asset. Drop this when it is stable.
+warnings.filterwarnings("ignore", message=".*`backfill_policy`.*", category=BetaWarning)
+
+OWNERS: list[str] = ["team:market-data"]
+
+
+class SymbolsConfig(dg.Config):
+    """Run config that narrows a run to some symbols (repair, backfill of a new symbol)."""
+
+    symbols: list[str] | None = Field(
+        default=None, description="Only these symbols; by default everything watched or on tape."
+    )
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turn an error of ours into a `dg.Failure` that says so in one sentence.
+
+    Only what another try can mend may be retried by Dagster.
+    """
+    try:
+        yield
+    except ScizorError as error:
+        metadata = {}
+        if isinstance(error, ProviderError):
+            metadata = {"provider": error.provider, "endpoint": error.endpoint}
+        raise dg.Failure(
+            description=str(error), metadata=metadata, allow_retries=is_retryable(error)
+        ) from error

@@ -1,0 +1,260 @@
+"""Run assets in this process, as recorded runs of the Dagster instance.
+
+The CLI's way to materialize: no webserver, daemon or worker has to run, and every run shows in
+the UI afterwards with its partitions, metadata and check results.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+
+import dagster as dg
+
+from scizor_assets.bars import PARTITIONS_PER_RUN
+from scizor_assets.definitions import build_defs
+from scizor_assets.partitions import partitions_of
+from scizor_core.errors import InvalidInputError, ScizorError
+from scizor_core.markets import Timeframe, get_market
+from scizor_resources.dagster_home import prepare_dagster_home, process_environment
+from scizor_resources.platform import Platform
+
+
+class RunFailedError(ScizorError):
+    """A run did not succeed; the message holds each failed step's sentence."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One run to make.
+
+    Attributes:
+        assets: asset keys as users write them, `asx/bars_1m`; dbt models included.
+        partition: one partition key, None for unpartitioned assets.
+        last_partition: end of a range that starts at `partition`, both included.
+        symbols: narrows the run to these.
+        title: what the run does, for progress displays.
+    """
+
+    assets: tuple[str, ...]
+    partition: str | None = None
+    last_partition: str | None = None
+    symbols: tuple[str, ...] | None = None
+    title: str = ""
+
+
+class Launcher:
+    """Executes launches on one instance with definitions that share the opened platform."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._defs = build_defs({"platform": dg.ResourceDefinition.hardcoded_resource(platform)})
+        self._job = self._defs.resolve_implicit_global_asset_job_def()
+
+    @contextmanager
+    def instance(self) -> Iterator[dg.DagsterInstance]:
+        """Open the platform's Dagster instance."""
+        endpoints, settings = self._platform.endpoints, self._platform.settings
+        home = prepare_dagster_home(settings, endpoints)
+        os.environ.update(process_environment(settings, endpoints, home))
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+
+    def known_assets(self) -> set[str]:
+        """Return all asset keys as users write them."""
+        return {key.to_user_string() for key in self._defs.resolve_asset_graph().get_all_asset_keys()}
+
+    def run(self, instance: dg.DagsterInstance, launch: Launch) -> dg.ExecuteInProcessResult:
+        """Execute one launch.
+
+        Raises:
+            InvalidInputError: an asset or partition key that does not exist.
+            RunFailedError: a step failed.
+        """
+        keys = self._keys(launch)
+        tags = {"scizor/launched_by": "cli"}
+        partition = launch.partition
+        if launch.last_partition is not None and launch.last_partition != partition:
+            tags["dagster/asset_partition_range_start"] = str(partition)
+            tags["dagster/asset_partition_range_end"] = launch.last_partition
+            partition = None
+        result = self._job.execute_in_process(
+            instance=instance,
+            asset_selection=keys,
+            partition_key=partition,
+            tags=tags,
+            run_config=self._run_config(launch),
+            raise_on_error=False,
+        )
+        if not result.success:
+            raise RunFailedError(_failure_sentence(result, launch))
+        return result
+
+    def _keys(self, launch: Launch) -> list[dg.AssetKey]:
+        known = self.known_assets()
+        for asset in launch.assets:
+            if asset not in known:
+                near = sorted(name for name in known if name.split("/")[-1] == asset.split("/")[-1])
+                hint = f" Did you mean {', '.join(near)}?" if near else ""
+                raise InvalidInputError(
+                    f"There is no asset '{asset}'.{hint} `dg list defs` shows all of them."
+                )
+        return [dg.AssetKey.from_user_string(asset) for asset in launch.assets]
+
+    def _run_config(self, launch: Launch) -> dict[str, object]:
+        # The console belongs to the progress display; the same lines are in the event log.
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        if launch.symbols is None:
+            return dict(quiet)
+        config = {"config": {"symbols": list(launch.symbols)}}
+        return {
+            **quiet,
+            "ops": {
+                asset.replace("/", "__"): config
+                for asset in launch.assets
+                if not asset.startswith(("marts/", "staging/", "reference/"))
+            }
+        }
+
+    def check_partition(self, asset: str, key: str) -> None:
+        """Check that an asset has that partition.
+
+        Raises:
+            InvalidInputError: it has not; the message says what its partitions are.
+        """
+        graph = self._defs.resolve_asset_graph()
+        partitions = graph.get(dg.AssetKey.from_user_string(asset)).partitions_def
+        if partitions is None:
+            raise InvalidInputError(f"'{asset}' has no partitions: leave --partition out.")
+        if not partitions.has_partition_key(key):
+            market = asset.partition("/")[0]
+            unit = "month" if asset.endswith("_1d") else "session"
+            raise InvalidInputError(
+                f"'{asset}' has no partition {key}. Its partitions are {unit} dates of market "
+                f"'{market}' such as {partitions.get_last_partition_key()}; a day on which the "
+                "exchange is closed has none."
+            )
+
+    def is_partitioned(self, asset: str) -> bool:
+        """Say whether an asset has partitions."""
+        graph = self._defs.resolve_asset_graph()
+        return graph.get(dg.AssetKey.from_user_string(asset)).partitions_def is not None
+
+
+def launches_for_sessions(
+    market: str,
+    timeframe: Timeframe,
+    session_dates: Sequence[date],
+    symbols: Sequence[str] | None = None,
+) -> list[Launch]:
+    """Return the launches that bring everything below new bars of a timeframe up to date.
+
+    Args:
+        market: name of the market.
+        timeframe: finest timeframe that has new bars; coarser ones follow from it.
+        session_dates: sessions with new bars.
+        symbols: only these symbols.
+    """
+    spec = get_market(market)
+    chosen = None if symbols is None else tuple(symbols)
+    groups = [("1d",)] if timeframe == "1d" else [_coarser(timeframe)]
+    launches = []
+    for group in groups:
+        finest: Timeframe = group[0]  # type: ignore[assignment]  # built from TIMEFRAMES
+        partitions = partitions_of(spec, finest)
+        keys = _partition_keys(partitions, session_dates, daily=finest == "1d")
+        measured = "completeness_1d" if finest == "1d" else "completeness"
+        assets = (
+            *(f"{spec.name}/bars_{each}" for each in group),
+            *(f"{spec.name}/indicators_{each}" for each in group),
+            f"{spec.name}/{measured}",
+        )
+        for first, last in _runs_of(partitions, keys, PARTITIONS_PER_RUN[finest]):
+            shown = first if first == last else f"{first} to {last}"
+            title = f"{spec.name} {'/'.join(group)} {shown}"
+            launches.append(Launch(assets, first, last, chosen, title))
+    return launches
+
+
+def materialize_sessions(
+    platform: Platform,
+    market: str,
+    timeframe: Timeframe,
+    session_dates: Sequence[date],
+    symbols: Sequence[str] | None = None,
+    on_progress: Callable[[int, int, str], None] | None = None,
+) -> int:
+    """Materialize bars, indicators and completeness of those sessions; returns the runs made.
+
+    Args:
+        platform: the opened platform.
+        market: name of the market.
+        timeframe: finest timeframe that has new bars.
+        session_dates: sessions to fill.
+        symbols: only these symbols.
+        on_progress: called with runs done, runs in all and the title of the next.
+
+    Raises:
+        RunFailedError: a run failed; the runs before it stand.
+    """
+    launches = launches_for_sessions(market, timeframe, session_dates, symbols)
+    launcher = Launcher(platform)
+    with launcher.instance() as instance:
+        for done, launch in enumerate(launches):
+            if on_progress is not None:
+                on_progress(done, len(launches), launch.title)
+            launcher.run(instance, launch)
+    if on_progress is not None:
+        on_progress(len(launches), len(launches), "done")
+    return len(launches)
+
+
+def _coarser(timeframe: Timeframe) -> tuple[Timeframe, ...]:
+    order: tuple[Timeframe, ...] = ("1m", "5m", "15m")
+    return order[order.index(timeframe) :]
+
+
+def _partition_keys(
+    partitions: dg.TimeWindowPartitionsDefinition, session_dates: Sequence[date], *, daily: bool
+) -> list[str]:
+    labels = {day.replace(day=1) if daily else day for day in session_dates}
+    wanted = sorted(day.isoformat() for day in labels)
+    unknown = [key for key in wanted if not partitions.has_partition_key(key)]
+    if unknown:
+        first = partitions.get_first_partition_key()
+        setting = "SCIZOR_DAILY_START" if daily else "SCIZOR_INTRADAY_START"
+        raise InvalidInputError(
+            f"There is no partition {unknown[0]}: the first one is {first}. "
+            f"Set {setting} to an earlier date."
+        )
+    return wanted
+
+
+def _runs_of(
+    partitions: dg.TimeWindowPartitionsDefinition, keys: Sequence[str], longest: int
+) -> list[tuple[str, str]]:
+    """Group neighbouring partition keys into ranges of at most `longest`."""
+    runs: list[list[str]] = []
+    for key in keys:
+        if runs and len(runs[-1]) < longest and partitions.get_next_partition_key(runs[-1][-1]) == key:
+            runs[-1].append(key)
+        else:
+            runs.append([key])
+    return [(run[0], run[-1]) for run in runs]
+
+
+def _failure_sentence(result: dg.ExecuteInProcessResult, launch: Launch) -> str:
+    sentences = []
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            failure = data.user_failure_data
+            error = data.error
+            text = failure.description if failure and failure.description else None
+            if text is None and error is not None:
+                text = (error.cause.message if error.cause else error.message).strip()
+            sentences.append(f"{str(event.step_key).replace('__', '/')}: {text}")
+    what = launch.title or ", ".join(launch.assets)
+    return f"The run of {what} failed. " + " ".join(sentences)

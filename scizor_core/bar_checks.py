@@ -1,0 +1,113 @@
+"""Judgements over stored bars, each a pure function that names symbol, time and value.
+
+The write path already refuses what breaks the contract; these look at what is in the table now,
+whoever wrote it, and back the asset checks.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from scizor_core.markets import Timeframe
+from scizor_core.quality import find_outliers
+from scizor_core.schemas.bars import BAR_COLUMNS, PRICE_COLUMNS, bar_faults, validate_bars
+from scizor_core.errors import ContractError
+from scizor_core.sessions import get_calendar
+
+#: Rows a result names; the count always says how many there are.
+SHOWN_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        name: name of the check.
+        count: offending rows.
+        rows: the first of them, with symbol, time and value.
+        message: a sentence where there is more to say than the rows.
+    """
+
+    name: str
+    count: int
+    rows: list[dict[str, Any]]
+    message: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """True where nothing was found."""
+        return self.count == 0
+
+
+def check_schema(bars: pd.DataFrame) -> Finding:
+    """Check the contract of `market.bars` on stored rows."""
+    try:
+        validate_bars(bars[list(BAR_COLUMNS)])
+    except ContractError as error:
+        return Finding("schema", 1, [], str(error))
+    return Finding("schema", 0, [])
+
+
+def check_ohlc(bars: pd.DataFrame) -> Finding:
+    """Check that high is the highest and low the lowest price of each bar."""
+    wrong = (bars["high"] < bars[["open", "low", "close"]].max(axis=1)) | (
+        bars["low"] > bars[["open", "high", "close"]].min(axis=1)
+    )
+    return _finding("ohlc_consistency", bars[wrong], list(PRICE_COLUMNS))
+
+
+def check_duplicates(bars: pd.DataFrame) -> Finding:
+    """Check that a symbol has one bar per time, whatever instrument ids it is stored under."""
+    repeated = bars.duplicated(["symbol", "ts"], keep=False)
+    return _finding("duplicates", bars[repeated], ["instrument_id", "close"])
+
+
+def check_monotonic_time(bars: pd.DataFrame) -> Finding:
+    """Check that time only moves on: no bar starts after it arrived, bars of a symbol ascend."""
+    early = bars["ts"] > bars["ingested_at"]
+    backwards = bars.groupby("instrument_id")["ts"].diff() <= pd.Timedelta(0)
+    return _finding("monotonic_time", bars[early | backwards], ["ingested_at"])
+
+
+def check_inside_session(bars: pd.DataFrame, market: str, timeframe: Timeframe) -> Finding:
+    """Check that every bar lies on the grid, in a session, and carries that session's date."""
+    calendar = get_calendar(market)
+    faults = bar_faults(bars, calendar, timeframe)
+    if timeframe == "1d":
+        session = bars["ts"].dt.tz_localize(None).astype("datetime64[us]")
+    else:
+        session = calendar.place(bars["ts"])
+    about_time = faults.str.contains("session|start of a", regex=True)
+    wrong = about_time | (session != bars["session_date"])
+    named = bars[wrong].assign(fault=faults[wrong])
+    return _finding("inside_session", named, ["session_date", "fault"])
+
+
+def check_outliers(bars: pd.DataFrame, first_ts: pd.Timestamp) -> Finding:
+    """List the bars over the limits of `scizor_core.quality.find_outliers`; doubt, not error."""
+    found = find_outliers(bars, first_ts)
+    symbols = bars[["instrument_id", "symbol"]].drop_duplicates()
+    named = found.merge(symbols, on="instrument_id").sort_values(
+        "value", key=abs, ascending=False, ignore_index=True
+    )
+    return _finding("outliers", named, ["rule", "value", "limit"])
+
+
+def _finding(name: str, rows: pd.DataFrame, values: list[str]) -> Finding:
+    shown = rows.head(SHOWN_ROWS)
+    return Finding(
+        name,
+        len(rows),
+        [
+            {key: _plain(value) for key, value in row.items()}
+            for row in shown[["symbol", "ts", *values]].to_dict(orient="records")
+        ],
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 6)
+    return value if isinstance(value, str | int) else str(value)

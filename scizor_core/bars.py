@@ -1,0 +1,58 @@
+"""Bars from finer bars: resampling that invents nothing and looks nowhere ahead."""
+
+import pandas as pd
+
+from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
+
+
+def resample_bars(bars: pd.DataFrame, timeframe: Timeframe) -> pd.DataFrame:
+    """Return bars of a coarser intraday timeframe, one per bucket in which a finer bar exists.
+
+    Args:
+        bars: finer bars of one or more instruments: instrument_id, ts, session_date, open, high,
+            low, close, volume, vwap, trade_count, source, is_final.
+        timeframe: "5m" or "15m". Buckets start at whole multiples of it in UTC, which is where
+            every supported session opens.
+
+    Returns:
+        Columns as given, ordered by instrument_id and ts. `vwap` is weighted by volume and only
+        there when every traded finer bar has one, `trade_count` likewise. `source` is the finer
+        bars' source, joined by "+" where they differ. A bucket is final when all its bars are.
+    """
+    if bars.empty:
+        return bars.copy()
+    ordered = bars.sort_values(["instrument_id", "ts"], kind="stable")
+    bucket = ordered["ts"].dt.floor(f"{TIMEFRAME_MINUTES[timeframe]}min")
+    traded = ordered["volume"] > 0
+    ordered = ordered.assign(
+        ts=bucket,
+        _turnover=(ordered["vwap"] * ordered["volume"]).where(traded, 0.0),
+        _no_vwap=traded & ordered["vwap"].isna(),
+        _no_count=ordered["trade_count"].isna(),
+    )
+    groups = ordered.groupby(["instrument_id", "ts"], sort=True)
+    out = groups.agg(
+        session_date=("session_date", "first"),
+        open=("open", "first"),
+        high=("high", "max"),
+        low=("low", "min"),
+        close=("close", "last"),
+        volume=("volume", "sum"),
+        trade_count=("trade_count", "sum"),
+        is_final=("is_final", "all"),
+        _turnover=("_turnover", "sum"),
+        _no_vwap=("_no_vwap", "any"),
+        _no_count=("_no_count", "any"),
+    )
+    usable = (out["volume"] > 0) & ~out["_no_vwap"]
+    out["vwap"] = (out["_turnover"] / out["volume"].where(usable)).astype("float64")
+    out["trade_count"] = out["trade_count"].astype("Int64").mask(out["_no_count"])
+    out["source"] = _joined_sources(ordered)
+    out["adj_close"] = float("nan")
+    return out.drop(columns=["_turnover", "_no_vwap", "_no_count"]).reset_index()
+
+
+def _joined_sources(ordered: pd.DataFrame) -> "pd.Series[str]":
+    pairs = ordered[["instrument_id", "ts", "source"]].drop_duplicates()
+    groups = pairs.sort_values(["instrument_id", "ts", "source"]).groupby(["instrument_id", "ts"])
+    return groups["source"].agg("+".join).astype("str")

@@ -1,0 +1,107 @@
+"""The directory Dagster calls home: instance config and workspace, written from here.
+
+The files hold no secret: they name environment variables that every process of the platform is
+started with (`Endpoints.environment`).
+"""
+
+import os
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from scizor_resources.endpoints import DAGSTER_SCHEMA, Endpoints
+from scizor_resources.settings import Settings
+
+_INSTANCE = """\
+# Written by scizor at every start; edit scizor_resources/dagster_home.py instead.
+storage:
+  postgres:
+    postgres_url:
+      env: SCIZOR_DAGSTER_DATABASE_URL
+
+# Runs are executed by a warm Celery worker (`scizor up` starts one, `scizor worker` adds more).
+# The class is not exported from dagster_celery itself, hence the full module.
+run_launcher:
+  module: dagster_celery.launcher
+  class: CeleryRunLauncher
+  config:
+    default_queue: dagster
+    broker:
+      env: SCIZOR_BROKER_URL
+    backend:
+      env: SCIZOR_BROKER_URL
+
+run_coordinator:
+  module: dagster._core.run_coordinator
+  class: QueuedRunCoordinator
+  config:
+    dequeue_interval_seconds: 1
+    max_concurrent_runs: {max_concurrent_runs}
+
+# A run whose worker has gone must not stay "started".
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 300
+  cancel_timeout_seconds: 60
+  poll_interval_seconds: 15
+
+telemetry:
+  enabled: false
+"""
+
+_WORKSPACE = """\
+# Written by scizor at every start: one code server for webserver and daemon.
+load_from:
+  - grpc_server:
+      host: 127.0.0.1
+      port: {port}
+      location_name: scizor
+"""
+
+
+def prepare_dagster_home(
+    settings: Settings, endpoints: Endpoints, code_server_port: int | None = None
+) -> Path:
+    """Write Dagster's home and make its schema; returns the directory.
+
+    Args:
+        settings: the platform's settings.
+        endpoints: the servers.
+        code_server_port: port for the workspace file, where a code server is going to run.
+    """
+    home = settings.home / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    # Room for what waits on a worker: a worker runs `worker_concurrency`, others may have joined.
+    runs = max(10, settings.worker_concurrency * 4)
+    _write(home / "dagster.yaml", _INSTANCE.format(max_concurrent_runs=runs))
+    if code_server_port is not None:
+        _write(home / "workspace.yaml", _WORKSPACE.format(port=code_server_port))
+    with psycopg.connect(endpoints.libpq_url, autocommit=True) as connection:
+        # Two shells may do this at once, and IF NOT EXISTS still races with itself.
+        connection.execute("SELECT pg_advisory_lock(7249003)")
+        connection.execute(
+            sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(DAGSTER_SCHEMA))
+        )
+    return home
+
+
+def process_environment(settings: Settings, endpoints: Endpoints, home: Path) -> dict[str, str]:
+    """Return the environment for a process that works on this platform's Dagster instance."""
+    return {
+        **os.environ,
+        **endpoints.environment,
+        "SCIZOR_HOME": str(settings.home),
+        "DAGSTER_HOME": str(home),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file in one step; processes may be reading it."""
+    if path.exists() and path.read_text() == text:
+        return
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)

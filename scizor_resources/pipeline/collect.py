@@ -1,0 +1,324 @@
+"""Fill bars of a market and timeframe for a range of sessions: ask, check, quarantine, write.
+
+Three ways a bar comes about, in this order:
+- `5m` of a session whose `1m` is stored is resampled from it;
+- `15m` is resampled from `5m`; only a user's own 15m file stands in where no 5m is stored;
+- everything else is asked of the market's provider chain.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+
+import pandas as pd
+
+from scizor_core.bars import resample_bars
+from scizor_core.instruments import Instrument
+from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
+from scizor_core.quality import absent_runs
+from scizor_core.schemas.bars import BAR_COLUMNS, bar_faults, repeated_bars
+from scizor_core.sessions import get_calendar
+from scizor_resources.chain import ChainAnswer, fetch_through
+from scizor_resources.errors import ProviderError
+from scizor_resources.providers.base import BarRequest, BarSource, SymbolRef
+from scizor_resources.providers.tape import TapeSource
+from scizor_resources.stores.quality import QualityStore
+from scizor_resources.stores.reference import ReferenceStore
+from scizor_resources.stores.warehouse import Warehouse, WriteResult
+
+#: A long range is written in pieces of this many days, so that a killed run keeps what it has.
+CHUNK_DAYS: dict[Timeframe, int] = {"1m": 31, "5m": 93, "15m": 93, "1d": 3660}
+
+
+@dataclass
+class CollectReport:
+    """What one collection did; everything a run shows as metadata.
+
+    Attributes:
+        asked: symbols that were asked for.
+        got: symbols with at least one bar in the range.
+        missing: symbol -> why it has no bar.
+        written: rows inserted, changed, unchanged, protected.
+        quarantined: refused rows that were not known yet.
+        refused: refused rows, known ones included.
+        rows: good bars that came in.
+        first_ts: first bar start, None without bars.
+        last_ts: last bar start, None without bars.
+        requests: calls to providers.
+        latency_seconds: time spent waiting for providers.
+        sources: source -> bars.
+        failures: provider -> sentence, for providers that failed as a whole.
+        error: the last provider error, where not one provider could be used.
+    """
+
+    asked: set[str] = field(default_factory=set)
+    got: set[str] = field(default_factory=set)
+    missing: dict[str, str] = field(default_factory=dict)
+    written: WriteResult = field(default_factory=WriteResult)
+    quarantined: int = 0
+    refused: int = 0
+    rows: int = 0
+    first_ts: pd.Timestamp | None = None
+    last_ts: pd.Timestamp | None = None
+    requests: int = 0
+    latency_seconds: float = 0.0
+    sources: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    error: ProviderError | None = None
+
+    @property
+    def empty_reason(self) -> str | None:
+        """Why the range has no bar at all, None where it has one."""
+        if self.rows:
+            return None
+        if not self.asked:
+            return "no symbol of this market is watched or on the tape for this timeframe"
+        reasons = sorted(set(self.missing.values()))
+        return "; ".join(reasons[:5]) or "every row received was refused, see quality.quarantine"
+
+
+class BarCollector:
+    """Collects bars of one market and timeframe.
+
+    Args:
+        market: name of the market.
+        timeframe: timeframe to fill.
+        warehouse: where bars are written.
+        reference: symbols and watchlist.
+        quality: quarantine and known quiet times.
+        sources: the market's providers in the order they are asked.
+        now: clock, aware.
+    """
+
+    def __init__(
+        self,
+        market: str,
+        timeframe: Timeframe,
+        *,
+        warehouse: Warehouse,
+        reference: ReferenceStore,
+        quality: QualityStore,
+        sources: list[BarSource],
+        now: Callable[[], datetime],
+    ) -> None:
+        self.market, self.timeframe = market, timeframe
+        self._warehouse, self._reference, self._quality = warehouse, reference, quality
+        self._sources, self._now = sources, now
+        self._calendar = get_calendar(market)
+
+    def collect(
+        self, start: date, end: date, symbols: Sequence[str] | None = None
+    ) -> CollectReport:
+        """Fill the sessions `start <= session_date < end`.
+
+        Args:
+            start: first session date.
+            end: first date no longer asked for.
+            symbols: only these; by default the watchlist and what the tape has.
+
+        Raises:
+            UnknownSymbolError: a symbol that the platform does not know.
+            WarehouseError: PostgreSQL refused.
+        """
+        report = CollectReport()
+        step = timedelta(days=CHUNK_DAYS[self.timeframe])
+        while start < end:
+            until = min(start + step, end)
+            self._collect_chunk(start, until, symbols, report)
+            start = until
+        report.missing = {k: v for k, v in report.missing.items() if k not in report.got}
+        return report
+
+    def _collect_chunk(
+        self, start: date, end: date, symbols: Sequence[str] | None, report: CollectReport
+    ) -> None:
+        window = self._window(start, end)
+        if window is None:
+            return
+        instruments = self._universe(*window, symbols)
+        report.asked |= {each.symbol for each in instruments}
+        done: set[tuple[int, pd.Timestamp]] = set()
+        if self.timeframe in ("5m", "15m"):
+            done = self._resample(window, instruments, report)
+        for request in self._requests(start, end, window, instruments, done, report):
+            self._ask(request, done, report)
+
+    def _window(self, start: date, end: date) -> tuple[datetime, datetime] | None:
+        if self.timeframe == "1d":
+            return datetime.combine(start, time(), UTC), datetime.combine(end, time(), UTC)
+        return self._calendar.window(start, end)
+
+    def _universe(
+        self, first: datetime, last: datetime, symbols: Sequence[str] | None
+    ) -> list[Instrument]:
+        if symbols is not None:
+            return self._reference.resolve(self.market, symbols)
+        wanted = {
+            entry.symbol
+            for entry in self._reference.watchlist(self.market, active_only=True)
+            if self.timeframe == "1d"
+            or (entry.collect_1min if self.timeframe == "1m" else entry.collect_5min)
+            or (entry.collect_1min and self.timeframe == "15m")
+        }
+        for source in self._sources:
+            if isinstance(source, TapeSource):
+                wanted |= set(source.symbols(self.market, self.timeframe, first, last))
+        for symbol in sorted(wanted):
+            # A row added to the watchlist by SQL need not have an instrument yet.
+            self._reference.ensure(self.market, symbol)
+        return self._reference.instruments(self.market, sorted(wanted))
+
+    def _resample(
+        self,
+        window: tuple[datetime, datetime],
+        instruments: list[Instrument],
+        report: CollectReport,
+    ) -> set[tuple[int, pd.Timestamp]]:
+        finer: Timeframe = "1m" if self.timeframe == "5m" else "5m"
+        ids = [each.instrument_id for each in instruments]
+        bars = self._warehouse.read_bars(finer, *window, instrument_ids=ids)
+        if bars.empty:
+            return set()
+        coarse = resample_bars(bars.drop(columns=["symbol", "ingested_at"]), self.timeframe)
+        ends = coarse["ts"] + pd.Timedelta(minutes=TIMEFRAME_MINUTES[self.timeframe])
+        coarse["is_final"] = coarse["is_final"] & (ends <= self._now())
+        names = {each.instrument_id: each.symbol for each in instruments}
+        coarse["symbol"] = coarse["instrument_id"].map(names).astype("str")
+        self._write(coarse, report)
+        return set(zip(coarse["instrument_id"], coarse["session_date"], strict=True))
+
+    def _requests(
+        self,
+        start: date,
+        end: date,
+        window: tuple[datetime, datetime],
+        instruments: list[Instrument],
+        done: set[tuple[int, pd.Timestamp]],
+        report: CollectReport,
+    ) -> list[BarRequest]:
+        """Group the instruments by the last day that they can have bars."""
+        sessions = [each.session_date for each in self._calendar.sessions(start, end)]
+        groups: dict[date, list[SymbolRef]] = {}
+        for each in instruments:
+            absence = each.absence_on(start, end - timedelta(days=1))
+            if absence is not None:
+                report.missing[each.symbol] = absence
+                continue
+            left = [day for day in sessions if (each.instrument_id, pd.Timestamp(day)) not in done]
+            if not left:
+                continue
+            until = min(end, (each.delisted_on or date.max - timedelta(days=1)) + timedelta(days=1))
+            groups.setdefault(until, []).append(SymbolRef(each.instrument_id, each.symbol))
+        requests = []
+        for until, refs in groups.items():
+            bounds = window if until == end else self._window(start, until)
+            if bounds is not None:
+                requests.append(
+                    BarRequest(self.market, self.timeframe, bounds[0], bounds[1], tuple(refs))
+                )
+        return requests
+
+    def _chain(self) -> list[BarSource]:
+        """Return the providers to ask; 15m is asked of nobody but the tape (a user's own file)."""
+        if self.timeframe == "15m":
+            return [source for source in self._sources if isinstance(source, TapeSource)]
+        return self._sources
+
+    def _ask(
+        self, request: BarRequest, done: set[tuple[int, pd.Timestamp]], report: CollectReport
+    ) -> None:
+        answer = fetch_through(self._chain(), request)
+        ids = {ref.symbol: ref.instrument_id for ref in request.symbols}
+        report.missing.update(answer.batch.empty_reasons)
+        report.failures.update(answer.failures)
+        report.requests += answer.batch.requests
+        report.latency_seconds += answer.batch.latency_seconds
+        if answer.asked and len(answer.failures) == len(answer.asked):
+            report.error = answer.last_error
+        bars = answer.batch.bars.reset_index(drop=True)
+        good, refused = split_bars(bars, self.market, self.timeframe)
+        refused = pd.concat([answer.batch.rejected, refused], ignore_index=True)
+        report.refused += len(refused)
+        report.quarantined += self._quality.quarantine(
+            "bars", self.market, self.timeframe, refused
+        )
+        good["instrument_id"] = good["symbol"].map(ids).astype("int64")
+        if done:
+            pairs = zip(good["instrument_id"], good["session_date"], strict=True)
+            good = good[[pair not in done for pair in pairs]]
+        self._write(good, report)
+        self._keep_quiet_times(answer, ids)
+
+    def _write(self, bars: pd.DataFrame, report: CollectReport) -> None:
+        if bars.empty:
+            return
+        bars = bars.assign(timeframe=self.timeframe).astype({"timeframe": "str"})
+        report.written += self._warehouse.write_bars(bars[list(BAR_COLUMNS)])
+        report.rows += len(bars)
+        report.got |= set(bars["symbol"])
+        first, last = bars["ts"].min(), bars["ts"].max()
+        report.first_ts = first if report.first_ts is None else min(first, report.first_ts)
+        report.last_ts = last if report.last_ts is None else max(last, report.last_ts)
+        for source, count in bars["source"].value_counts().items():
+            report.sources[str(source)] = report.sources.get(str(source), 0) + int(count)
+
+    def _keep_quiet_times(self, answer: ChainAnswer, ids: dict[str, int]) -> None:
+        """Keep, for what a source has fully seen, the intervals in which nothing traded."""
+        covered = [entry for entry in answer.batch.covered if entry[0] in ids]
+        if not covered or self.timeframe == "1d":
+            return
+        bars = answer.batch.bars
+        intervals = []
+        for symbol, start, end in covered:
+            mine = bars[bars["symbol"] == symbol]
+            present = pd.DatetimeIndex(mine["ts"])
+            source = str(mine["source"].iloc[0]) if len(mine) else "unknown"
+            for session in self._calendar.sessions(
+                start.date() - timedelta(days=1), end.date() + timedelta(days=2)
+            ):
+                expected = self._calendar.expected(session.session_date, self.timeframe)
+                expected = expected[(expected >= start) & (expected < end)]
+                intervals.extend(
+                    (ids[symbol], session.session_date, first, until, source)
+                    for first, until in absent_runs(expected, present, self.timeframe)
+                )
+        columns = ["instrument_id", "session_date", "start_ts", "end_ts", "source"]
+        seen = [(ids[symbol], start, end) for symbol, start, end in covered]
+        self._quality.write_no_trades(
+            self.timeframe,
+            pd.DataFrame(intervals, columns=columns),
+            pd.DataFrame(seen, columns=["instrument_id", "start_ts", "end_ts"]),
+        )
+
+
+def split_bars(
+    bars: pd.DataFrame, market: str, timeframe: Timeframe
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Divide a source's bars into those that may be stored and those that are refused.
+
+    Returns:
+        The good bars with their `session_date`, and the refused rows in the columns of
+        `REJECTED_COLUMNS`, each with its reason.
+    """
+    calendar = get_calendar(market)
+    faults = bar_faults(bars, calendar, timeframe)
+    repeated = repeated_bars(bars) & (faults == "")
+    faults = faults.mask(repeated, "same symbol and time as an earlier row of the answer")
+    good = bars[faults == ""].copy()
+    if timeframe == "1d":
+        good["session_date"] = good["ts"].dt.tz_localize(None).astype("datetime64[us]")
+    else:
+        good["session_date"] = calendar.place(good["ts"])
+    bad = bars[faults != ""]
+    refused = pd.DataFrame(
+        {
+            "symbol": bad["symbol"],
+            "ts": bad["ts"],
+            "reason": faults[faults != ""],
+            "source": bad["source"],
+            "origin": "",
+            "row_number": pd.NA,
+            "payload": bad.astype("str").to_dict(orient="records"),
+        }
+    )
+    return good, refused

@@ -1,0 +1,164 @@
+"""The seam behind which every bar provider stands: request, answer, capabilities, protocol.
+
+A source answers with bars, or says why there are none, or raises a `ProviderError`. It never
+turns an error into an empty answer.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import pandas as pd
+
+from scizor_core.markets import Timeframe
+
+#: Columns of `BarBatch.bars`, in order. `ts` is the bar's START, datetime64[us, UTC]; prices are
+#: raw (as traded), float64; `volume` float64; `vwap`, `adj_close` float64 or NaN; `trade_count`
+#: Int64 or NA; `source` says who answered; `is_final` is False while the interval still runs.
+SOURCE_BAR_COLUMNS: tuple[str, ...] = (
+    "symbol",
+    "ts",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "vwap",
+    "trade_count",
+    "adj_close",
+    "source",
+    "is_final",
+)
+
+#: Columns of `BarBatch.rejected`: rows that cannot become a bar. `row_number` is the 1-based data
+#: row in `origin` (NA where there is none); `payload` is the row as received, a dict of strings.
+REJECTED_COLUMNS: tuple[str, ...] = (
+    "symbol",
+    "ts",
+    "reason",
+    "source",
+    "origin",
+    "row_number",
+    "payload",
+)
+
+
+@dataclass(frozen=True)
+class SymbolRef:
+    """One instrument as a provider is asked for it (permanent id plus its code in the market)."""
+
+    instrument_id: int
+    symbol: str
+
+
+@dataclass(frozen=True)
+class BarRequest:
+    """A half-open UTC window `[start, end)` of one timeframe for some instruments of a market.
+
+    For `1d` the window is of session dates as UTC midnights: bars of sessions `start <= s < end`,
+    whose `ts` is the session date at 00:00 UTC.
+    """
+
+    market: str
+    timeframe: Timeframe
+    start: datetime
+    end: datetime
+    symbols: tuple[SymbolRef, ...]
+
+
+@dataclass
+class BarBatch:
+    """What a source answered.
+
+    Attributes:
+        bars: one row per bar, columns `SOURCE_BAR_COLUMNS`, ordered by symbol and ts.
+        rejected: rows that could not become bars, columns `REJECTED_COLUMNS`.
+        empty_reasons: symbol -> sentence, for each symbol asked that has no bar here.
+        errors: symbol -> sentence, for each symbol that failed while others did not.
+        covered: (symbol, start, end) windows, half open UTC, in which the source has seen every
+            trade there was, so that an absent bar means that nothing traded.
+        requests: calls made to the provider.
+        latency_seconds: time spent waiting for the provider.
+    """
+
+    bars: pd.DataFrame
+    rejected: pd.DataFrame
+    empty_reasons: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    covered: list[tuple[str, datetime, datetime]] = field(default_factory=list)
+    requests: int = 0
+    latency_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a source can do, as data.
+
+    Attributes:
+        markets: names of the markets it serves.
+        timeframes: timeframes it serves directly.
+        max_age: how far back a timeframe reaches from now; absent = without limit.
+        max_window: the longest window one request may span; absent = without limit.
+        adjusted: True where prices come adjusted for splits by the provider.
+        needs_key: True where nothing works without a key.
+    """
+
+    markets: frozenset[str]
+    timeframes: frozenset[Timeframe]
+    max_age: dict[Timeframe, timedelta] = field(default_factory=dict)
+    max_window: dict[Timeframe, timedelta] = field(default_factory=dict)
+    adjusted: bool = False
+    needs_key: bool = False
+
+
+class BarSource(Protocol):
+    """A provider of bars."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name, as used in chains and in the `source` column."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this source can serve."""
+
+    def fetch_bars(self, request: BarRequest) -> BarBatch:
+        """Fetch the bars of a window.
+
+        Raises:
+            ProviderError: nothing at all could be had; a symbol that fails while others succeed
+                stands in `BarBatch.errors` instead.
+        """
+
+
+def empty_bars() -> pd.DataFrame:
+    """Return a frame with no rows and the dtypes of `SOURCE_BAR_COLUMNS`."""
+    frame = pd.DataFrame({column: pd.Series(dtype="float64") for column in SOURCE_BAR_COLUMNS})
+    return normalise_bars(frame)
+
+
+def empty_rejected() -> pd.DataFrame:
+    """Return a frame with no rows and the columns of `REJECTED_COLUMNS`."""
+    return pd.DataFrame({column: pd.Series(dtype="object") for column in REJECTED_COLUMNS})
+
+
+def normalise_bars(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `frame` with exactly `SOURCE_BAR_COLUMNS`, in their dtypes, by symbol and ts.
+
+    Columns that a source does not have are filled with missing values. Units of time differ
+    between SDKs (datetime64[s], [ms], [ns]); here they all become microseconds UTC.
+    """
+    out = pd.DataFrame(index=frame.index)
+    for column in SOURCE_BAR_COLUMNS:
+        values = frame[column] if column in frame else pd.Series(pd.NA, index=frame.index)
+        if column in ("symbol", "source"):
+            out[column] = values.astype("str")
+        elif column == "ts":
+            out[column] = pd.to_datetime(values, utc=True).astype("datetime64[us, UTC]")
+        elif column == "trade_count":
+            out[column] = values.astype("Float64").astype("Int64")
+        elif column == "is_final":
+            out[column] = values.astype("boolean").fillna(value=True).astype("bool")
+        else:
+            out[column] = pd.to_numeric(values, errors="raise").astype("float64")
+    return out.sort_values(["symbol", "ts"], kind="stable", ignore_index=True)

@@ -1,0 +1,118 @@
+"""Every setting of the platform, from the environment, `.env` and the home directory's profile.
+
+Order: process environment, then `.env` in the working directory, then `profile.env` in
+`SCIZOR_HOME` (written by `scizor demo`), then the defaults here. Secrets are `SecretStr`, so that
+they never show in a repr, a log line or an error.
+"""
+
+import os
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from scizor_core.errors import ConfigError
+from scizor_core.markets import MARKETS
+
+PROVIDER_NAMES: tuple[str, ...] = ("tape", "yahoo", "simulated")
+
+
+class Settings(BaseSettings):
+    """The settings; each field is the environment variable `SCIZOR_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix="SCIZOR_", extra="ignore", frozen=True)
+
+    home: Path = Field(Path(".scizor"), description="Where servers, tape and logs live.")
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL 15+ to use; unset: an embedded one under SCIZOR_HOME."
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="Valkey or Redis 7+ to use; unset: an embedded one under SCIZOR_HOME."
+    )
+    ui_host: str = Field("127.0.0.1", description="Address the Dagster UI listens on.")
+    ui_port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI.")
+    worker_concurrency: int = Field(2, ge=1, le=256, description="Runs one worker does at once.")
+    intraday_start: date = Field(
+        date(2013, 1, 1), description="First session of the intraday partitions."
+    )
+    daily_start: date = Field(
+        date(2000, 1, 1), description="First month of the daily partitions."
+    )
+    tape_dir: Path | None = Field(None, description="The tape directory; unset: SCIZOR_HOME/tape.")
+    yahoo_base_url: str | None = Field(
+        None, description="Send Yahoo requests there instead of to Yahoo (a proxy, a test server)."
+    )
+    yahoo_timeout_seconds: float = Field(20.0, gt=0, description="Longest wait for one answer.")
+    simulated_seed: int = Field(7, description="Seed of the simulated source.")
+    chain_asx: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        None, description="Providers of market asx in order, comma separated."
+    )
+    chain_us: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        None, description="Providers of market us in order, comma separated."
+    )
+    chain_crypto: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        None, description="Providers of market crypto in order, comma separated."
+    )
+
+    @field_validator("chain_asx", "chain_us", "chain_crypto", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip().lower() for part in value.split(",") if part.strip()) or None
+        return value
+
+    @field_validator("chain_asx", "chain_us", "chain_crypto")
+    @classmethod
+    def _known_providers(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for provider in value or ():
+            if provider not in PROVIDER_NAMES:
+                raise ValueError(
+                    f"'{provider}' is not a provider; known: {', '.join(PROVIDER_NAMES)}"
+                )
+        return value
+
+    @field_validator("home", "tape_dir")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
+    @property
+    def tape_directory(self) -> Path:
+        """The directory of the tape source."""
+        return self.tape_dir or self.home / "tape"
+
+    def chain(self, market: str) -> tuple[str, ...]:
+        """Return the providers of `market` in the order they are asked."""
+        chains = {"asx": self.chain_asx, "us": self.chain_us, "crypto": self.chain_crypto}
+        return chains[market] or MARKETS[market].default_chain
+
+
+def profile_path(home: Path) -> Path:
+    """Return the file in `home` that holds the settings a profile (the demo) has chosen."""
+    return home / "profile.env"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings anew.
+
+    Raises:
+        ConfigError: a value cannot be used; the message names the variable.
+    """
+    home = Path(overrides.get("home") or os.environ.get("SCIZOR_HOME") or ".scizor")
+    files = (profile_path(home.expanduser().absolute()), Path(".env"))
+    try:
+        return Settings(_env_file=files, **overrides)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"SCIZOR_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors()
+        )
+        raise ConfigError(f"A setting cannot be used: {problems}.") from None
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Return the settings of this process, read once."""
+    return load_settings()

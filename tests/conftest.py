@@ -1,0 +1,106 @@
+"""Real servers for the tests: one embedded PostgreSQL and Valkey, a fresh database for each test."""
+
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+# The definitions read these once, when they are imported: few partitions make quick tests.
+os.environ.setdefault("SCIZOR_INTRADAY_START", "2021-12-01")
+os.environ.setdefault("SCIZOR_DAILY_START", "2000-01-01")
+os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("DBT_SEND_ANONYMOUS_USAGE_STATS", "0")
+
+from scizor_resources.embedded import EmbeddedServers
+from scizor_resources.endpoints import Endpoints
+from scizor_resources.platform import Platform
+from scizor_resources.settings import load_settings
+from scizor_resources.stores import schema
+from scizor_resources.stores.reference import ReferenceStore
+from scizor_resources.stores.warehouse import Warehouse
+
+hypothesis_settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("suite")
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Database:
+    """A freshly migrated database of its own for one test."""
+
+    endpoints: Endpoints
+
+    @property
+    def libpq_url(self) -> str:
+        return self.endpoints.libpq_url
+
+    @property
+    def dbt_env(self) -> dict[str, str]:
+        return self.endpoints.dbt_environment
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Endpoints]:
+    """The servers, started once for all tests."""
+    with tempfile.TemporaryDirectory(prefix="scizor test ") as home:
+        with EmbeddedServers(Path(home)) as running:
+            started = running.start()
+            yield Endpoints(started.libpq_url, started.redis_url)
+
+
+def _create(servers: Endpoints, name: str, template: str) -> Endpoints:
+    with psycopg.connect(servers.libpq_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    url = sa.make_url(servers.libpq_url).set(database=name)
+    return Endpoints(url.render_as_string(hide_password=False), servers.redis_url)
+
+
+@pytest.fixture(scope="session")
+def migrated(servers: Endpoints) -> str:
+    """Name of a template database with the schema and the seeded portfolio."""
+    endpoints = _create(servers, "scizor_template", "template1")
+    engine = sa.create_engine(endpoints.sqlalchemy_url, poolclass=sa.NullPool)
+    schema.upgrade(engine)
+    return "scizor_template"
+
+
+@pytest.fixture(scope="session")
+def seeded(servers: Endpoints, migrated: str) -> str:
+    """Name of a template database that holds the ASX portfolio too."""
+    endpoints = _create(servers, "scizor_seeded", migrated)
+    ReferenceStore(Warehouse(endpoints.libpq_url)).seed()
+    return "scizor_seeded"
+
+
+@pytest.fixture
+def database(servers: Endpoints, migrated: str) -> Database:
+    """A fresh, migrated, empty database."""
+    return Database(_create(servers, f"test_{next(_numbers)}", migrated))
+
+
+@pytest.fixture
+def platform(
+    servers: Endpoints, seeded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Platform]:
+    """An opened platform on a fresh seeded database; the environment points to it too."""
+    endpoints = _create(servers, f"test_{next(_numbers)}", seeded)
+    for name, value in endpoints.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SCIZOR_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    with Platform.open(load_settings()) as opened:
+        # Later than all test data, and always the same.
+        opened.now = lambda: datetime(2026, 11, 20, tzinfo=UTC)
+        yield opened
