@@ -4,6 +4,7 @@ The CLI's way to materialize: no webserver, daemon or worker has to run, and eve
 the UI afterwards with its partitions, metadata and check results.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -80,14 +81,18 @@ class Launcher:
             tags["dagster/asset_partition_range_start"] = str(partition)
             tags["dagster/asset_partition_range_end"] = launch.last_partition
             partition = None
-        result = self._job.execute_in_process(
-            instance=instance,
-            asset_selection=keys,
-            partition_key=partition,
-            tags=tags,
-            run_config=self._run_config(launch),
-            raise_on_error=False,
-        )
+        log = self._platform.settings.home / "logs" / "runs.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        # dbt talks to stdout, which belongs to the progress display.
+        with log.open("a") as output, contextlib.redirect_stdout(output):
+            result = self._job.execute_in_process(
+                instance=instance,
+                asset_selection=keys,
+                partition_key=partition,
+                tags=tags,
+                run_config=self._run_config(launch),
+                raise_on_error=False,
+            )
         if not result.success:
             raise RunFailedError(_failure_sentence(result, launch))
         return result

@@ -133,7 +133,7 @@ DEMO_IMPORTS: tuple[DemoImport, ...] = (
         for ticker in ("AAPL", "FB", "GOOG", "IBM", "MSFT")
     ),
     _market_prices("MSFT_T1.csv", "MSFT", "1m", "MSFT: minutes of May and June 2022"),
-    # Its name says AZN.L and hours; its rows are five-minute bars of MSFT, the first without volume.
+    # Its name says AZN.L and hours; its rows are five-minute bars of MSFT.
     _market_prices(
         "f_AZN.L_H1_fails_on_vol_dtype.csv", "MSFT", "5m", "MSFT: five minutes, one broken volume"
     ),

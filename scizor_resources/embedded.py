@@ -414,7 +414,8 @@ class EmbeddedServers:
             if not running:
                 _remove_empty(Path(state.socket_directory))
                 state.socket_directory = ""
-            self._write_state(state)
+            with contextlib.suppress(OSError):  # a full disk: the first error says so
+                self._write_state(state)
             raise
 
     def _start_missing(self, missing: list[_Kind], state: _State, account: _Account | None) -> None:
@@ -453,8 +454,8 @@ class EmbeddedServers:
         if others and _is_running(mark, kind):
             raise ServerError(
                 f"Tried to join {kind.title} (process {mark.pid}), but it does not answer on "
-                f"{socket_path}. End the other SCIZOR "
-                f"processes ({', '.join(str(holder.pid) for holder in others)}) and start again."
+                f"{socket_path}. End the other SCIZOR processes "
+                f"({', '.join(str(holder.pid) for holder in others)}) and start again."
             )
         _terminate(mark, kind)
         state.servers.pop(kind.name, None)

@@ -85,6 +85,7 @@ class Platform:
 
     def close(self) -> None:
         """Let go of the embedded servers; they stop when nobody holds them any more."""
+        self.warehouse.close()
         if self.servers is not None:
             self.servers.stop()
 

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
+from threading import get_ident
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
 from scizor_core.errors import InvalidInputError
-from scizor_core.markets import TIMEFRAMES, Timeframe, get_market
+from scizor_core.markets import TIMEFRAMES, get_market
 from scizor_core.sessions import get_calendar
 from scizor_resources.tape_manifest import TapeEntry, add_entry, check_label, check_timezone
 from scizor_resources.tape_parse import ParsedRows, RowSpec, TapeTimeframe, parse_rows
@@ -165,7 +166,7 @@ def _file_name(digest: str, spec: RowSpec, columns: dict[str, str]) -> str:
 
 def _write_rows(good: pd.DataFrame, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_suffix(f".{os.getpid()}.tmp")
+    draft = target.with_suffix(f".{os.getpid()}-{get_ident()}.tmp")
     table = pa.Table.from_pandas(good, preserve_index=False)
     pa.parquet.write_table(table, draft, row_group_size=ROW_GROUP_ROWS, compression="zstd")
     draft.replace(target)
@@ -196,7 +197,7 @@ def _report(
 
 
 def _session_dates(
-    times: "pd.Series[pd.Timestamp]", market: str, timeframe: Timeframe | TapeTimeframe
+    times: "pd.Series[pd.Timestamp]", market: str, timeframe: TapeTimeframe
 ) -> list[date]:
     if timeframe == "1d":
         return sorted({each.date() for each in times})

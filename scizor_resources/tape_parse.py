@@ -24,7 +24,8 @@ from scizor_resources.tape_columns import resolve_columns
 from scizor_resources.tape_read import RawTable
 from scizor_resources.tape_times import Times, is_blank, read_dates, read_numbers, read_times
 
-TapeTimeframe = Timeframe | Literal["tick"]
+#: A timeframe of bars, or trades.
+TapeTimeframe = Literal["1m", "5m", "15m", "1d", "tick"]
 
 #: Columns of parsed bars, in order; dtypes as in `SOURCE_BAR_COLUMNS`.
 TAPE_BAR_COLUMNS: tuple[str, ...] = (

@@ -1,7 +1,7 @@
 """Fill bars of a market and timeframe for a range of sessions: ask, check, quarantine, write.
 
 Three ways a bar comes about, in this order:
-- `5m` of a session whose `1m` is stored is resampled from it;
+- `5m` is resampled from `1m` where `1m` is stored, and only what that leaves open is asked for;
 - `15m` is resampled from `5m`; only a user's own 15m file stands in where no 5m is stored;
 - everything else is asked of the market's provider chain.
 """
@@ -28,6 +28,9 @@ from scizor_resources.stores.warehouse import Warehouse, WriteResult
 
 #: A long range is written in pieces of this many days, so that a killed run keeps what it has.
 CHUNK_DAYS: dict[Timeframe, int] = {"1m": 31, "5m": 93, "15m": 93, "1d": 3660}
+
+
+_FINER: dict[Timeframe, Timeframe] = {"5m": "1m", "15m": "5m"}
 
 
 @dataclass
@@ -138,7 +141,7 @@ class BarCollector:
         instruments = self._universe(*window, symbols)
         report.asked |= {each.symbol for each in instruments}
         done: set[tuple[int, pd.Timestamp]] = set()
-        if self.timeframe in ("5m", "15m"):
+        if self.timeframe in _FINER:
             done = self._resample(window, instruments, report)
         for request in self._requests(start, end, window, instruments, done, report):
             self._ask(request, done, report)
@@ -163,6 +166,9 @@ class BarCollector:
         for source in self._sources:
             if isinstance(source, TapeSource):
                 wanted |= set(source.symbols(self.market, self.timeframe, first, last))
+        finer = _FINER.get(self.timeframe)
+        if finer is not None:
+            wanted |= set(self._warehouse.symbols_with_bars(self.market, finer, first, last))
         for symbol in sorted(wanted):
             # A row added to the watchlist by SQL need not have an instrument yet.
             self._reference.ensure(self.market, symbol)
@@ -174,7 +180,7 @@ class BarCollector:
         instruments: list[Instrument],
         report: CollectReport,
     ) -> set[tuple[int, pd.Timestamp]]:
-        finer: Timeframe = "1m" if self.timeframe == "5m" else "5m"
+        finer = _FINER[self.timeframe]
         ids = [each.instrument_id for each in instruments]
         bars = self._warehouse.read_bars(finer, *window, instrument_ids=ids)
         if bars.empty:
@@ -185,7 +191,7 @@ class BarCollector:
         names = {each.instrument_id: each.symbol for each in instruments}
         coarse["symbol"] = coarse["instrument_id"].map(names).astype("str")
         self._write(coarse, report)
-        return set(zip(coarse["instrument_id"], coarse["session_date"], strict=True))
+        return set(zip(coarse["instrument_id"], coarse["ts"], strict=True))
 
     def _requests(
         self,
@@ -197,15 +203,18 @@ class BarCollector:
         report: CollectReport,
     ) -> list[BarRequest]:
         """Group the instruments by the last day that they can have bars."""
-        sessions = [each.session_date for each in self._calendar.sessions(start, end)]
+        expected = [
+            ts
+            for session in self._calendar.sessions(start, end)
+            for ts in self._calendar.expected(session.session_date, self.timeframe)
+        ]
         groups: dict[date, list[SymbolRef]] = {}
         for each in instruments:
             absence = each.absence_on(start, end - timedelta(days=1))
             if absence is not None:
                 report.missing[each.symbol] = absence
                 continue
-            left = [day for day in sessions if (each.instrument_id, pd.Timestamp(day)) not in done]
-            if not left:
+            if done and all((each.instrument_id, ts) in done for ts in expected):
                 continue
             until = min(end, (each.delisted_on or date.max - timedelta(days=1)) + timedelta(days=1))
             groups.setdefault(until, []).append(SymbolRef(each.instrument_id, each.symbol))
@@ -244,7 +253,7 @@ class BarCollector:
         )
         good["instrument_id"] = good["symbol"].map(ids).astype("int64")
         if done:
-            pairs = zip(good["instrument_id"], good["session_date"], strict=True)
+            pairs = zip(good["instrument_id"], good["ts"], strict=True)
             good = good[[pair not in done for pair in pairs]]
         self._write(good, report)
         self._keep_quiet_times(answer, ids)

@@ -113,8 +113,8 @@ class SimulatedSource:
             )
             if ref.symbol not in present:
                 batch.empty_reasons[ref.symbol] = (
-                    f"simulated: no {request.timeframe} bar of {calendar.market.calendar} has ended "
-                    "in this window"
+                    f"simulated: no {request.timeframe} bar of {calendar.market.calendar} "
+                    "has ended in this window"
                 )
         batch.latency_seconds = time.perf_counter() - began
         return batch
@@ -229,6 +229,8 @@ def _aggregated(minutes: pd.DataFrame, request: BarRequest, now: datetime) -> pd
     bars = minutes
     if request.timeframe != "1m":
         bars = resample_bars(minutes.assign(source=SOURCE, is_final=True), request.timeframe)
+        # A weighted mean of equal prices can miss them by one bit.
+        bars["vwap"] = bars["vwap"].clip(bars["low"], bars["high"])
     length = pd.Timedelta(minutes=TIMEFRAME_MINUTES[request.timeframe])
     start, end, present = (pd.Timestamp(at) for at in (request.start, request.end, now))
     inside = (bars["ts"] >= start) & (bars["ts"] < end) & (bars["ts"] + length <= present)

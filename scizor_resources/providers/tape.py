@@ -256,7 +256,7 @@ def _merged_ticks(files: list[EntryFile], reach: Window) -> pd.DataFrame:
         if span is None:
             continue
         first, last = (pd.Timestamp(bound) for bound in span)
-        ids = set(rows["trade_id"].dropna())
+        ids = set(rows["trade_id"].dropna()) if kept else set()
         for position, earlier in enumerate(kept):
             anonymous = earlier["trade_id"].isna() & earlier["ts"].isin([first, last])
             inside = (earlier["ts"] > first) & (earlier["ts"] < last)

@@ -5,6 +5,8 @@ transaction: new rows are inserted, rows that differ are updated and leave their
 `market.bar_revisions`, equal rows are not touched, so that a rerun changes nothing.
 """
 
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +68,35 @@ class Warehouse:
     def __init__(self, url: str) -> None:
         self._url = url
         self._known_partitions: set[str] = set()
+        self._connection: adbc.Connection | None = None
+        self._owner = 0
+        self._lock = threading.RLock()
+
+    def close(self) -> None:
+        """Close the connection that Arrow results come through; it is opened anew when needed."""
+        with self._lock:
+            if self._connection is not None and self._owner == os.getpid():
+                self._connection.close()
+            self._connection = None
+
+    @contextmanager
+    def _arrow(self) -> Iterator[adbc.Connection]:
+        """Lend the one ADBC connection of this process.
+
+        Connecting reads all of pg_type, about 100 ms with a few hundred partitions, so it is kept.
+        One that has seen an error is thrown away; a forked child makes its own.
+        """
+        with self._lock:
+            if self._connection is None or self._owner != os.getpid():
+                with _errors():
+                    self._connection = adbc.connect(self._url)
+                self._owner = os.getpid()
+            try:
+                with _errors():
+                    yield self._connection
+            except BaseException:
+                self.close()
+                raise
 
     def __repr__(self) -> str:
         return "Warehouse(<url hidden>)"
@@ -112,9 +143,11 @@ class Warehouse:
         Raises:
             WarehouseError: PostgreSQL refused the query or cannot be reached.
         """
-        with _errors(), adbc.connect(self._url) as connection, connection.cursor() as cursor:
+        with self._arrow() as connection, connection.cursor() as cursor:
             cursor.execute(sql, tuple(parameters) or None)
-            return to_pandas(cursor.fetch_arrow_table())
+            answer = cursor.fetch_arrow_table()
+            connection.rollback()
+        return to_pandas(answer)
 
     def read_bars(
         self,
@@ -152,6 +185,19 @@ class Warehouse:
             parameters,
         )
         return _bar_types(frame)
+
+    def symbols_with_bars(
+        self, market: str, timeframe: Timeframe, start: datetime, end: datetime
+    ) -> list[str]:
+        """Return the symbols of a market that have bars with `start <= ts < end`."""
+        with self.connect() as connection:
+            rows = connection.execute(
+                "SELECT s.symbol FROM public.symbols AS s WHERE s.market = %s AND EXISTS ("
+                "SELECT 1 FROM market.bars AS b WHERE b.instrument_id = s.instrument_id "
+                "AND b.timeframe = %s AND b.ts >= %s AND b.ts < %s) ORDER BY 1",
+                [market, timeframe, start, end],
+            ).fetchall()
+        return [row["symbol"] for row in rows]
 
     def read_bars_around(
         self,
@@ -259,7 +305,7 @@ class Warehouse:
             return WriteResult()
         self.ensure_partitions(table.name, frame["ts"])
         arrow = to_arrow(frame.sort_values(list(table.key), ignore_index=True), table)
-        with _errors(), adbc.connect(self._url) as connection, connection.cursor() as cursor:
+        with self._arrow() as connection, connection.cursor() as cursor:
             if _range_is_free(cursor, table, frame):
                 try:
                     cursor.adbc_ingest(table.name, arrow, mode="append", db_schema_name="market")

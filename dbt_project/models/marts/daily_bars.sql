@@ -7,7 +7,7 @@
 
 -- A session's figures depend on its own bar and on the one before it. A changed bar therefore
 -- rebuilds its instrument from that session on, and nothing else.
-with bars as (
+with bars as not materialized (
     select
         *,
         ingested_at as built_from_ingested_at,

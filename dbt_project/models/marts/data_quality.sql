@@ -26,7 +26,7 @@ with bars as (
     from {{ ref("daily_bars") }}
 ),
 
-quality as (
+quality as not materialized (
     select
         completeness.*,
         bars.source,

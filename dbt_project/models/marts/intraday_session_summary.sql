@@ -6,7 +6,7 @@
 ) }}
 
 -- A session depends on its own bars only, so a changed bar rebuilds its session alone.
-with bars as (
+with bars as not materialized (
     select * from {{ ref("stg_bars_intraday") }}
 ),
 

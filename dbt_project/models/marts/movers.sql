@@ -7,7 +7,7 @@
 
 -- A bar moves the ranks of its whole market in its session and the volume averages of its
 -- instrument after it. A changed bar therefore rebuilds its market from that session on.
-with daily as (
+with daily as not materialized (
     select * from {{ ref("daily_bars") }}
 ),
 

@@ -7,7 +7,7 @@
 
 -- Every window ends at its own session. A changed bar therefore rebuilds its instrument from that
 -- session on, and no earlier row.
-with daily as (
+with daily as not materialized (
     select * from {{ ref("daily_bars") }}
 ),
 

@@ -1,0 +1,475 @@
+"""The one reader of market data, for notebooks, algorithms and the command line.
+
+    with MarketData.open() as data:
+        bars = data.bars("CBA", "1d", "2026-01-01", "2026-07-01")
+
+Nothing here fetches or changes anything: what is not stored is told, with the reason.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from types import TracebackType
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+
+from scizor_core.errors import InvalidInputError, UnknownSymbolError
+from scizor_core.indicators import INDICATOR_COLUMNS
+from scizor_core.instruments import Instrument
+from scizor_core.markets import MARKETS, Timeframe, check_timeframe, get_market
+from scizor_core.sessions import get_calendar
+from scizor_resources.platform import Platform
+from scizor_resources.read_only import DEFAULT_TIMEOUT_SECONDS, open_query
+from scizor_resources.settings import Settings
+
+#: A date, an aware instant, or the ISO text of either.
+Moment = date | datetime | str
+
+#: Columns of `MarketData.bars`, in order; the index is `ts`.
+MARKET_DATA_COLUMNS: tuple[str, ...] = (
+    "session_date",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "vwap",
+    "trade_count",
+    "adj_close",
+    "source",
+    "is_final",
+)
+
+#: Two columns would be called `vwap`: that of the bar, and the indicator since the session's open.
+SESSION_VWAP = "session_vwap"
+
+_ADJUSTED_COLUMNS = ("open", "high", "low", "close", "vwap")
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+_END = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def is_simulated(source: "pd.Series[str]") -> "pd.Series[bool]":
+    """Say for each `source` whether simulated data is in that row."""
+    return source.str.contains("simulated", regex=False, na=False)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Half-open UTC window `[start, end)` and the sessions it can hold, `first` to `last`."""
+
+    start: datetime
+    end: datetime
+    first: date
+    last: date
+
+
+class MarketData:
+    """Reads bars, symbols and their quality from an opened platform.
+
+    Args:
+        platform: the opened platform; closed with this reader only if `open` made it.
+    """
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._owned = False
+
+    @classmethod
+    def open(cls, settings: Settings | None = None) -> "MarketData":
+        """Open the platform of this environment; starts or joins the embedded servers.
+
+        Args:
+            settings: settings to use, by default those of the environment.
+
+        Raises:
+            ConfigError: a setting cannot be used.
+            ServerError: an embedded server could not be started.
+            WarehouseError: PostgreSQL cannot be reached, or its schema does not fit.
+        """
+        reader = cls(Platform.open(settings))
+        reader._owned = True
+        return reader
+
+    def close(self) -> None:
+        """Let go of the platform."""
+        if self._owned:
+            self._platform.close()
+
+    def __enter__(self) -> "MarketData":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def bars(
+        self,
+        symbol: str,
+        timeframe: str = "1d",
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        market: str | None = None,
+        indicators: bool = False,
+        adjusted: bool = False,
+        last: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the stored bars of one symbol.
+
+        The window is half open everywhere: `start` is in it, `end` is not. A date means the
+        exchange's session of that date: `bars("CBA", "1m", "2026-11-20", "2026-11-21")` is the
+        whole session of 20 November in Sydney, which begins on the 19th in UTC.
+
+        Args:
+            symbol: code in its market, any case.
+            timeframe: "1m", "5m", "15m" or "1d".
+            start: first session (date) or instant (aware datetime), by default the first stored.
+            end: first session or instant no longer wanted, by default none.
+            market: needed only where several markets have that code.
+            indicators: add the indicator columns; the session's VWAP is `session_vwap`.
+            adjusted: scale prices by adj_close / close. Daily bars only. Volume stays as traded.
+            last: only so many bars, the last ones of the window.
+
+        Returns:
+            Index `ts`, the bar's start (datetime64[us, UTC]; of a daily bar the session date at
+            00:00 UTC), ascending and unique. Columns `MARKET_DATA_COLUMNS`: session_date
+            (datetime64[us], a date of the exchange), prices and vwap in the market's currency,
+            volume in shares or coins, trade_count Int64, adj_close, source, is_final; then with
+            `indicators` 30 more in the units of docs/indicators.md.
+            `frame.attrs` holds market, symbol, instrument_id, timeframe, currency, tier ("warm":
+            PostgreSQL), sources (source -> bars), simulated (True where any bar is), adjusted,
+            delisted_on, and for an empty answer empty_reason, a sentence. An empty frame is an
+            answer, not an error.
+
+        Raises:
+            UnknownSymbolError: no such symbol; the message names those that come close.
+            InvalidInputError: several markets have it; a time is naive or cannot be read; prices
+                cannot be adjusted.
+            UnknownMarketError: no such market.
+        """
+        chosen = check_timeframe(timeframe)
+        _check_adjustable(chosen, indicators=indicators, adjusted=adjusted)
+        if last is not None and last < 1:
+            raise InvalidInputError(f"last={last} asks for no bar: use 1 or more.")
+        instrument = self.find(symbol, market)
+        window = _window(instrument.market, chosen, start, end)
+        frame = self._stored(instrument, chosen, window, last)
+        if indicators:
+            frame = frame.join(self._indicators(instrument, chosen, frame.index))
+        if adjusted:
+            frame = _adjust(frame, instrument)
+        frame.attrs = {
+            "market": instrument.market,
+            "symbol": instrument.symbol,
+            "instrument_id": instrument.instrument_id,
+            "timeframe": chosen,
+            "currency": self._currency(instrument),
+            "tier": "warm",
+            "sources": {str(k): int(v) for k, v in frame["source"].value_counts().items()},
+            "simulated": bool(is_simulated(frame["source"]).any()),
+            "adjusted": adjusted,
+            "delisted_on": instrument.delisted_on,
+            "empty_reason": self._why_empty(instrument, chosen, window) if frame.empty else None,
+        }
+        return frame
+
+    def find(self, symbol: str, market: str | None = None) -> Instrument:
+        """Return the instrument that a code means: the listed one, else the last that had it.
+
+        Raises:
+            UnknownSymbolError: no such symbol; the message names those that come close.
+            InvalidInputError: several markets have it, or it cannot be a code of the market.
+            UnknownMarketError: no such market.
+        """
+        names = list(MARKETS) if market is None else [get_market(market).name]
+        code = get_market(names[0]).check_symbol(symbol) if market else symbol.strip().upper()
+        found = [each for name in names for each in self._platform.reference.instruments(name, [code])]
+        markets = sorted({each.market for each in found})
+        if not found:
+            raise UnknownSymbolError(self._unknown(code, names))
+        if len(markets) > 1:
+            raise InvalidInputError(
+                f"{code} is a symbol of several markets: {', '.join(markets)}. Say which one, "
+                f"for example market {markets[0]} (--market {markets[0]})."
+            )
+        return min(found, key=lambda each: (each.delisted_on is not None, -_ordinal(each)))
+
+    def symbols(self, market: str | None = None) -> pd.DataFrame:
+        """Return the instruments that the platform knows, delisted ones too.
+
+        Args:
+            market: only that market's.
+
+        Returns:
+            Columns market, symbol, name, instrument_id, currency, listed_from, delisted_on (dates
+            of the exchange, datetime64[us]), successor, watched (in an active watchlist entry);
+            ordered by market and symbol.
+
+        Raises:
+            UnknownMarketError: no such market.
+        """
+        name = None if market is None else get_market(market).name
+        condition, parameters = ("", []) if name is None else (" WHERE s.market = $1", [name])
+        frame = self._platform.warehouse.read(
+            "SELECT s.market, s.symbol, s.name, s.instrument_id, s.currency, "
+            "(SELECT nullif(min(l.valid_from), DATE '1970-01-01') FROM public.listings AS l "
+            "WHERE l.instrument_id = s.instrument_id) AS listed_from, s.delisted_on, s.successor, "
+            "EXISTS (SELECT 1 FROM public.watchlist AS w WHERE w.market = s.market "
+            "AND w.symbol = s.symbol AND w.active) AS watched "
+            f"FROM public.symbols AS s{condition} "
+            "ORDER BY s.market, s.symbol, s.delisted_on NULLS LAST",
+            parameters,
+        )
+        for column in ("listed_from", "delisted_on"):
+            frame[column] = pd.to_datetime(frame[column]).astype("datetime64[us]")
+        return frame
+
+    def quality(
+        self,
+        symbol: str,
+        timeframe: str = "1d",
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        market: str | None = None,
+    ) -> pd.DataFrame:
+        """Return how complete the bars of one symbol are, session by session.
+
+        Args:
+            symbol: code in its market.
+            timeframe: "1m", "5m", "15m" or "1d".
+            start: first session.
+            end: first session no longer wanted.
+            market: needed only where several markets have that code.
+
+        Returns:
+            Index session_date (datetime64[us]); columns expected, present, quiet, missing,
+            unexpected, outliers, quarantined (bars), coverage (0..1), score (0..100), reason.
+            Sessions that were never measured are not in it.
+
+        Raises:
+            UnknownSymbolError: no such symbol.
+            InvalidInputError: several markets have it, or a time cannot be read.
+        """
+        instrument = self.find(symbol, market)
+        window = _window(instrument.market, "1d", start, end)
+        frame = self._platform.warehouse.read(
+            "SELECT session_date, expected, present, quiet, missing, unexpected, outliers, "
+            "quarantined, coverage, score, reason FROM quality.completeness "
+            "WHERE instrument_id = $1::int AND timeframe = $2 AND session_date BETWEEN $3 AND $4 "
+            "ORDER BY session_date",
+            [instrument.instrument_id, check_timeframe(timeframe), window.first, window.last],
+        )
+        frame["session_date"] = pd.to_datetime(frame["session_date"]).astype("datetime64[us]")
+        return frame.set_index("session_date")
+
+    def query(
+        self, sql: str, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    ) -> pd.DataFrame:
+        """Return the answer of one SELECT; it runs read-only.
+
+        Args:
+            sql: one statement.
+            timeout_seconds: longest time the server may take; 0 for no limit.
+
+        Raises:
+            QueryError: PostgreSQL refused; the message says what and where.
+        """
+        with open_query(self._platform.warehouse, sql, timeout_seconds=timeout_seconds) as answer:
+            return pd.DataFrame.from_records(list(answer.rows), columns=list(answer.columns))
+
+    def _stored(
+        self, instrument: Instrument, timeframe: Timeframe, window: _Window, last: int | None
+    ) -> pd.DataFrame:
+        warehouse, ids = self._platform.warehouse, [instrument.instrument_id]
+        if last is None:
+            frame = warehouse.read_bars(timeframe, window.start, window.end, instrument_ids=ids)
+        else:
+            frame = warehouse.read_bars_around(timeframe, ids, window.end, last, before=True)
+            frame = frame[frame["ts"] >= window.start]
+        return frame.set_index("ts")[list(MARKET_DATA_COLUMNS)]
+
+    def _indicators(
+        self, instrument: Instrument, timeframe: Timeframe, index: pd.Index
+    ) -> pd.DataFrame:
+        bounds = (index[0], index[-1]) if len(index) else (pd.Timestamp(_END), pd.Timestamp(_END))
+        frame = self._platform.warehouse.read(
+            f"SELECT ts, {', '.join(INDICATOR_COLUMNS)} FROM market.indicators "  # noqa: S608  # column names are constants
+            "WHERE instrument_id = $1::int AND timeframe = $2 AND ts BETWEEN $3 AND $4",
+            [instrument.instrument_id, timeframe, *(each.to_pydatetime() for each in bounds)],
+        )
+        return frame.set_index("ts").rename(columns={"vwap": SESSION_VWAP})
+
+    def _currency(self, instrument: Instrument) -> str:
+        return instrument.symbol.partition("/")[2] or get_market(instrument.market).currency
+
+    def _unknown(self, code: str, markets: Sequence[str]) -> str:
+        known = {
+            each.symbol: each.market
+            for name in markets
+            for each in self._platform.reference.instruments(name)
+        }
+        close = difflib.get_close_matches(code, known, n=3, cutoff=0.5)
+        # BTC is meant as BTC/USD more often than as anything else.
+        close += [each for each in known if each.startswith(f"{code}/") and each not in close]
+        hint = f" Did you mean {' or '.join(f'{each} ({known[each]})' for each in close)}?"
+        where = f"Market '{markets[0]}' has" if len(markets) == 1 else "There is"
+        return (
+            f"{where} no {code} here.{hint if close else ''} Add a symbol with "
+            f"`scizor watchlist add {code}`, or bring its history with `scizor import`."
+        )
+
+    def _why_empty(self, instrument: Instrument, timeframe: Timeframe, window: _Window) -> str:
+        first, last = window.first, window.last
+        absence = instrument.absence_on(first, last)
+        if absence is not None:
+            return f"{instrument.symbol} cannot have bars there: {absence}."
+        calendar = get_calendar(instrument.market)
+        now = self._platform.now()
+        if window.start > now:
+            return f"The window begins in the future: {window.start:%Y-%m-%d %H:%M} UTC."
+        bounded = window.start > _BEGINNING and window.end < _END
+        if bounded and not calendar.sessions(first, last + timedelta(days=1)):
+            return f"{calendar.market.calendar} has no session from {first} to {last}."
+        stored = self._stored_range(instrument, timeframe)
+        if stored is not None:
+            return (
+                f"{instrument.symbol} has {timeframe} bars from {stored[0]} to {stored[1]} only"
+                f"{self._measured(instrument, timeframe, first, last)}."
+            )
+        reason = self._measured(instrument, timeframe, first, last)
+        if not self._collects(instrument, timeframe):
+            return f"{timeframe} bars of {instrument.symbol} are not collected{reason}."
+        asset = f"{instrument.market}/bars_{timeframe}"
+        return (
+            f"No {timeframe} bar of {instrument.symbol} is stored{reason}. Fetch them with "
+            f"`scizor materialize {asset} --partition ...`."
+        )
+
+    def _stored_range(
+        self, instrument: Instrument, timeframe: Timeframe
+    ) -> tuple[date, date] | None:
+        with self._platform.warehouse.connect() as connection:
+            row = connection.execute(
+                "SELECT min(session_date) AS first, max(session_date) AS last FROM market.bars "
+                "WHERE instrument_id = %s AND timeframe = %s",
+                [instrument.instrument_id, timeframe],
+            ).fetchone()
+        return None if row is None or row["first"] is None else (row["first"], row["last"])
+
+    def _measured(
+        self, instrument: Instrument, timeframe: Timeframe, first: date, last: date
+    ) -> str:
+        """Return what completeness says of these sessions, "" where they were not measured."""
+        with self._platform.warehouse.connect() as connection:
+            rows = connection.execute(
+                "SELECT reason, count(*) AS sessions FROM quality.completeness "
+                "WHERE instrument_id = %s AND timeframe = %s AND session_date BETWEEN %s AND %s "
+                "AND reason <> 'complete' GROUP BY reason ORDER BY sessions DESC LIMIT 2",
+                [instrument.instrument_id, timeframe, first, last],
+            ).fetchall()
+        said = "; ".join(f"{row['reason']} ({row['sessions']} sessions)" for row in rows)
+        return f" (measured: {said})" if said else ""
+
+    def _collects(self, instrument: Instrument, timeframe: Timeframe) -> bool:
+        entries = [
+            each
+            for each in self._platform.reference.watchlist(instrument.market, active_only=True)
+            if each.symbol == instrument.symbol
+        ]
+        wanted: dict[Timeframe, Any] = {
+            "1m": lambda each: each.collect_1min,
+            "5m": lambda each: each.collect_5min or each.collect_1min,
+            "15m": lambda each: each.collect_5min or each.collect_1min,
+            "1d": lambda each: True,
+        }
+        return any(wanted[timeframe](each) for each in entries)
+
+
+def _ordinal(instrument: Instrument) -> int:
+    return 0 if instrument.delisted_on is None else instrument.delisted_on.toordinal()
+
+
+def _check_adjustable(timeframe: Timeframe, *, indicators: bool, adjusted: bool) -> None:
+    if adjusted and timeframe != "1d":
+        raise InvalidInputError(
+            f"adjusted=True is for daily bars: {timeframe} bars have no adjusted close."
+        )
+    if adjusted and indicators:
+        raise InvalidInputError(
+            "Indicators are computed from prices as traded; ask for adjusted prices without them."
+        )
+
+
+def _adjust(frame: pd.DataFrame, instrument: Instrument) -> pd.DataFrame:
+    lacking = int(frame["adj_close"].isna().sum())
+    if lacking:
+        raise InvalidInputError(
+            f"{lacking} of {len(frame)} daily bars of {instrument.symbol} have no adjusted close "
+            f"(source {', '.join(sorted(set(frame.loc[frame['adj_close'].isna(), 'source'])))}), "
+            "so that the series cannot be adjusted as a whole."
+        )
+    ratio = frame["adj_close"] / frame["close"]
+    scaled = {column: frame[column] * ratio for column in _ADJUSTED_COLUMNS}
+    return frame.assign(**scaled)
+
+
+def _window(
+    market: str, timeframe: Timeframe, start: Moment | None, end: Moment | None
+) -> _Window:
+    # A daily bar's ts is its session date at 00:00 UTC, wherever the exchange is.
+    zone = UTC if timeframe == "1d" else ZoneInfo(get_market(market).timezone)
+    first = _BEGINNING if start is None else to_instant(start, zone, "start")
+    until = _END if end is None else to_instant(end, zone, "end")
+    if until <= first:
+        raise InvalidInputError(
+            f"The window is empty: start {start} is not before end {end}; end is exclusive."
+        )
+    last = (until - timedelta(microseconds=1)).astimezone(zone).date()
+    return _Window(first, until, first.astimezone(zone).date(), last)
+
+
+def to_instant(value: Moment, zone: tzinfo, name: str) -> datetime:
+    """Return the UTC instant that a date or time means.
+
+    A date is the beginning of that day in `zone`: where that is the exchange's, it lies before the
+    session of that date and after the one before.
+
+    Args:
+        value: a date, an aware datetime, or ISO text of either.
+        zone: where a date begins.
+        name: what the value is, for the message.
+
+    Raises:
+        InvalidInputError: not a time, or a time of day without a zone.
+    """
+    moment = _parse(value, name) if isinstance(value, str) else value
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise InvalidInputError(
+                f"{name} '{value}' has no time zone: add an offset, for example "
+                f"{moment:%Y-%m-%dT%H:%M}+00:00, or give the date alone."
+            )
+        return moment.astimezone(UTC)
+    return datetime.combine(moment, time(), zone).astimezone(UTC)
+
+
+def _parse(text: str, name: str) -> date | datetime:
+    cleaned = text.strip()
+    try:
+        return date.fromisoformat(cleaned)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(cleaned)
+    except ValueError:
+        raise InvalidInputError(
+            f"{name} '{text}' is not a time: write 2026-11-20 or 2026-11-20T10:00+11:00."
+        ) from None
