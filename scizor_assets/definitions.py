@@ -30,6 +30,8 @@ def build_defs(overrides: Mapping[str, object] | None = None) -> dg.Definitions:
         ],
         asset_checks=ASSET_CHECKS,
         jobs=JOBS,
+        # A Celery worker's children may not have children; runs are what goes side by side.
+        executor=dg.in_process_executor,
         resources={**default_resources(), **(overrides or {})},
     )
 

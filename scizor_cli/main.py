@@ -50,7 +50,9 @@ def _guarded(run: Any, debug: bool) -> int:  # noqa: FBT001  # private, called o
     except Exception as error:  # noqa: BLE001  # the outermost shell: users get a sentence
         _trace(debug)
         told = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
-        advice = "report it with the traceback above" if debug else "run again with --debug and report"
+        advice = (
+            "report it with the traceback above" if debug else "run again with --debug and report"
+        )
         _say(f"Unexpected {type(error).__name__}: {told} - {advice}.")
         return EXIT_UNEXPECTED
     return code if isinstance(code, int) else 0

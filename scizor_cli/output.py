@@ -12,19 +12,20 @@ from datetime import time as time_of_day
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from scizor_core.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 #: Wide enough that no table is cut where the output goes to a file or another program.
 _PIPE_WIDTH = 100_000
 _DECIMALS = 4
 _SMALL_DECIMALS = 8
-_GROUP_FROM = 10_000
 
 
 class Format(StrEnum):
@@ -36,8 +37,10 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False) -> "Console":
     """Return a console on stdout or stderr that never cuts what is piped elsewhere."""
+    from rich.console import Console
+
     stream = sys.stderr if stderr else sys.stdout
     if stream.isatty():
         return Console(file=stream, highlight=False)
@@ -56,11 +59,13 @@ def is_simulated(source: object) -> bool:
 
 def render_table(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None
-) -> Table:
+) -> "Table":
     """Return a table with readable numbers and times; simulated rows stand out.
 
     Floats of a column share their decimals; times are UTC and say so with a Z.
     """
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     formatted = [_format_column(name, [row[i] for row in rows]) for i, name in enumerate(columns)]
     for i, name in enumerate(columns):
@@ -87,9 +92,7 @@ def _format_column(name: str, values: Sequence[Any]) -> list[str]:
         not v.second and not v.microsecond for v in values if isinstance(v, datetime)
     )
     plain = name.endswith("_id") or name == "year"
-    return [
-        _format_value(value, decimals, plain=plain, minutes=whole_seconds) for value in values
-    ]
+    return [_format_value(value, decimals, plain=plain, minutes=whole_seconds) for value in values]
 
 
 def decimals_of(values: Sequence[float]) -> int:

@@ -1,5 +1,6 @@
 """Candlesticks in the terminal (plotext) and as a PNG (mplfinance), volume below."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,9 +43,7 @@ def merge_candles(frame: "pd.DataFrame", candles: int) -> tuple["pd.DataFrame", 
     return merged, step
 
 
-def draw_terminal(
-    frame: "pd.DataFrame", labels: Sequence[str], width: int, height: int
-) -> str:
+def draw_terminal(frame: "pd.DataFrame", labels: Sequence[str], width: int, height: int) -> str:
     """Return a candlestick chart as text, colours included.
 
     Args:
@@ -121,6 +120,8 @@ def draw_png(frame: "pd.DataFrame", path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
+    # The style asks for a font weight that the default font lacks, and says so on stderr.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     import mplfinance as mpf
     from matplotlib import pyplot
 

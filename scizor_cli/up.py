@@ -1,5 +1,6 @@
 """`scizor up`: servers, code server, webserver, daemon and one warm worker, until Ctrl-C."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -204,8 +205,10 @@ def run_up(host: str | None = None, port: int | None = None) -> None:
     with console.status("Starting PostgreSQL and Valkey ..."):
         platform = Platform.open(settings, migrate=True)
     try:
-        supervisor = _start_children(platform, settings, host, port)
+        supervisor = _supervisor(platform, settings, code_port := _free_port())
         try:
+            with console.status("Loading the asset graph, starting a worker ..."):
+                _start_children(console, supervisor, settings, (host, port), code_port, stopping)
             _serve(console, supervisor, host, port, stopping)
         finally:
             with console.status("Stopping ..."):
@@ -226,18 +229,25 @@ def _stop_on_signals() -> Callable[[], bool]:
     return lambda: bool(received)
 
 
-def _start_children(
-    platform: Platform, settings: Settings, host: str, port: int
-) -> Supervisor:
-    code_port = _free_port()
+def _supervisor(platform: Platform, settings: Settings, code_port: int) -> Supervisor:
     home = prepare_dagster_home(settings, platform.endpoints, code_port)
-    supervisor = Supervisor(
+    return Supervisor(
         process_environment(settings, platform.endpoints, home),
         home,
         settings.home / "logs",
         settings.home / "up.json",
     )
-    workspace = str(home / "workspace.yaml")
+
+
+def _start_children(
+    console: Console,
+    supervisor: Supervisor,
+    settings: Settings,
+    address: tuple[str, int],
+    code_port: int,
+    stopping: Callable[[], bool],
+) -> None:
+    workspace = str(settings.home / "dagster" / "workspace.yaml")
     python = sys.executable
     supervisor.start(
         "code-server",
@@ -245,12 +255,25 @@ def _start_children(
         + ["-a", "defs", "-h", "127.0.0.1", "-p", str(code_port)],
     )
     supervisor.start("worker", worker_command(settings.worker_concurrency))
+    # Webserver and daemon that find no code server start with an error and look again only later.
+    _wait_for_port(supervisor, console, code_port, stopping)
     supervisor.start(
         "webserver",
-        [python, "-m", "dagster_webserver", "-w", workspace, "-h", host, "-p", str(port)],
+        [python, "-m", "dagster_webserver", "-w", workspace]
+        + ["-h", address[0], "-p", str(address[1])],
     )
-    supervisor.start("daemon", [python, "-m", "dagster", "daemon", "run", "-w", workspace])
-    return supervisor
+    supervisor.start("daemon", [python, "-m", "dagster._daemon", "run", "-w", workspace])
+
+
+def _wait_for_port(
+    supervisor: Supervisor, console: Console, port: int, stopping: Callable[[], bool]
+) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_SECONDS
+    while not stopping() and time.monotonic() < deadline:
+        supervisor.check(console)
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.3)
 
 
 def worker_command(concurrency: int) -> list[str]:

@@ -359,9 +359,7 @@ def _header(row: Sequence[str]) -> list[str] | None:
     twice = {each for each in names if names.count(each) > 1}
     if unknown or twice:
         wrong = f"does not know {', '.join(unknown)}" if unknown else f"has {twice.pop()} twice"
-        raise InvalidInputError(
-            f"The header {wrong}. Known columns: {', '.join(CSV_COLUMNS)}."
-        )
+        raise InvalidInputError(f"The header {wrong}. Known columns: {', '.join(CSV_COLUMNS)}.")
     return names
 
 

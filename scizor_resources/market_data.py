@@ -190,7 +190,9 @@ class MarketData:
         """
         names = list(MARKETS) if market is None else [get_market(market).name]
         code = get_market(names[0]).check_symbol(symbol) if market else symbol.strip().upper()
-        found = [each for name in names for each in self._platform.reference.instruments(name, [code])]
+        found = [
+            each for name in names for each in self._platform.reference.instruments(name, [code])
+        ]
         markets = sorted({each.market for each in found})
         if not found:
             raise UnknownSymbolError(self._unknown(code, names))
@@ -270,9 +272,7 @@ class MarketData:
         frame["session_date"] = pd.to_datetime(frame["session_date"]).astype("datetime64[us]")
         return frame.set_index("session_date")
 
-    def query(
-        self, sql: str, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
-    ) -> pd.DataFrame:
+    def query(self, sql: str, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> pd.DataFrame:
         """Return the answer of one SELECT; it runs read-only.
 
         Args:
@@ -347,10 +347,13 @@ class MarketData:
         reason = self._measured(instrument, timeframe, first, last)
         if not self._collects(instrument, timeframe):
             return f"{timeframe} bars of {instrument.symbol} are not collected{reason}."
-        asset = f"{instrument.market}/bars_{timeframe}"
+        latest = instrument.delisted_on or now.date()
+        partition = latest.replace(day=1) if timeframe == "1d" else latest
+        gone = "" if instrument.delisted_on is None else f" It last traded on {latest}."
         return (
-            f"No {timeframe} bar of {instrument.symbol} is stored{reason}. Fetch them with "
-            f"`scizor materialize {asset} --partition ...`."
+            f"No {timeframe} bar of {instrument.symbol} is stored{reason}.{gone} Fetch them, for "
+            f"example with `scizor materialize {instrument.market}/bars_{timeframe} --partition "
+            f"{partition}`, or bring a file with `scizor import`."
         )
 
     def _stored_range(
@@ -372,7 +375,7 @@ class MarketData:
             rows = connection.execute(
                 "SELECT reason, count(*) AS sessions FROM quality.completeness "
                 "WHERE instrument_id = %s AND timeframe = %s AND session_date BETWEEN %s AND %s "
-                "AND reason <> 'complete' GROUP BY reason ORDER BY sessions DESC LIMIT 2",
+                "AND missing > 0 GROUP BY reason ORDER BY sessions DESC LIMIT 2",
                 [instrument.instrument_id, timeframe, first, last],
             ).fetchall()
         said = "; ".join(f"{row['reason']} ({row['sessions']} sessions)" for row in rows)
@@ -421,9 +424,7 @@ def _adjust(frame: pd.DataFrame, instrument: Instrument) -> pd.DataFrame:
     return frame.assign(**scaled)
 
 
-def _window(
-    market: str, timeframe: Timeframe, start: Moment | None, end: Moment | None
-) -> _Window:
+def _window(market: str, timeframe: Timeframe, start: Moment | None, end: Moment | None) -> _Window:
     # A daily bar's ts is its session date at 00:00 UTC, wherever the exchange is.
     zone = UTC if timeframe == "1d" else ZoneInfo(get_market(market).timezone)
     first = _BEGINNING if start is None else to_instant(start, zone, "start")

@@ -5,26 +5,61 @@
     on_schema_change="fail",
 ) }}
 
+-- depends_on: {{ source("reference", "instruments") }}
 -- A session depends on its own bars only, so a changed bar rebuilds its session alone.
-with bars as not materialized (
-    select * from {{ ref("stg_bars_intraday") }}
-),
-
+with
 {% if is_incremental() %}
-arrived as (
+newest as (
     select
-        market,
-        symbol,
         instrument_id,
         timeframe,
         session_date,
         max(ingested_at) as built_from_ingested_at
-    from bars
-    group by market, symbol, instrument_id, timeframe, session_date
+    from {{ ref("stg_bars_intraday") }}
+    {% if var("changed_since") %}
+    where ingested_at >= '{{ var("changed_since") }}'::timestamptz
+    {% endif %}
+    group by instrument_id, timeframe, session_date
 ),
 
-changed as (
+arrived as (
+    select
+        instruments.market,
+        instruments.symbol,
+        newest.instrument_id,
+        newest.timeframe,
+        newest.session_date,
+        newest.built_from_ingested_at
+    from newest
+    inner join {{ source("reference", "instruments") }} as instruments
+        on newest.instrument_id = instruments.instrument_id
+),
+
+changed as materialized (
     {{ changed_rows("arrived", ["instrument_id", "timeframe", "session_date"]) }}
+),
+
+-- Session by session through the primary key: the planner cannot know how few sessions change, and
+-- its other plans read all bars. `offset 0` holds it to this one. The bounds on ts are wider than a
+-- session of any time zone, so that two or three partitions are all there is to read.
+bars as (
+    select session_bars.*
+    from changed
+    inner join lateral (
+        select intraday.*
+        from {{ ref("stg_bars_intraday") }} as intraday
+        where
+            intraday.instrument_id = changed.instrument_id
+            and intraday.timeframe = changed.timeframe
+            and intraday.session_date = changed.session_date
+            and intraday.ts >= (changed.session_date - 1)::timestamp at time zone 'UTC'
+            and intraday.ts < (changed.session_date + 2)::timestamp at time zone 'UTC'
+        offset 0 -- noqa: AM09
+    ) as session_bars on true
+),
+{% else %}
+bars as (
+    select * from {{ ref("stg_bars_intraday") }}
 ),
 {% endif %}
 
@@ -41,13 +76,6 @@ measured as (
         max(bars.high) over whole as session_high,
         min(bars.low) over whole as session_low
     from bars
-    {% if is_incremental() %}
-    inner join changed
-        on
-            bars.instrument_id = changed.instrument_id
-            and bars.timeframe = changed.timeframe
-            and bars.session_date = changed.session_date
-    {% endif %}
     window
         whole as (partition by bars.instrument_id, bars.timeframe, bars.session_date),
         in_order as (

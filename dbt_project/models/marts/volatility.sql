@@ -23,6 +23,25 @@ rebuild as (
     from changed
     group by instrument_id
 ),
+
+-- The longest window of the first session to rebuild begins 59 sessions before it.
+history as (
+    select
+        rebuild.instrument_id,
+        coalesce(
+            (
+                select earlier.session_date
+                from {{ ref("daily_bars") }} as earlier
+                where
+                    earlier.instrument_id = rebuild.instrument_id
+                    and earlier.session_date < rebuild.from_session_date
+                order by earlier.session_date desc
+                limit 1 offset 58
+            ),
+            '-infinity'::date
+        ) as from_session_date
+    from rebuild
+),
 {% endif %}
 
 logs as (
@@ -33,7 +52,10 @@ logs as (
         {{ sessions_per_year() }} as sessions_per_year
     from daily
     {% if is_incremental() %}
-    where daily.instrument_id in (select rebuild.instrument_id from rebuild)
+    inner join history
+        on
+            daily.instrument_id = history.instrument_id
+            and daily.session_date >= history.from_session_date
     {% endif %}
 ),
 
