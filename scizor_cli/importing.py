@@ -17,7 +17,7 @@ from scizor_core.markets import Timeframe, check_timeframe, get_market
 if TYPE_CHECKING:
     from scizor_core.instruments import Instrument
     from scizor_resources.platform import Platform
-    from scizor_resources.tape_import import ImportReport, ImportSpec
+    from scizor_resources.tape.importer import ImportReport, ImportSpec
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -66,8 +66,8 @@ def import_(
     completeness follow. Importing the same file again changes nothing.
     """
     from scizor_resources.platform import Platform
-    from scizor_resources.tape_columns import parse_columns
-    from scizor_resources.tape_import import ImportSpec, import_file
+    from scizor_resources.tape.columns import parse_columns
+    from scizor_resources.tape.importer import ImportSpec, import_file
 
     spec = ImportSpec(market, symbol, timeframe, parse_columns(columns), timezone, source)
     if not dry_run:

@@ -16,7 +16,7 @@ _VOLUME_SHARE = 4
 _TICKS_EVERY = 14
 
 
-def chart_title(attrs: Mapping[str, Any], bars: int) -> str:
+def chart_title(attrs: Mapping[Any, Any], bars: int) -> str:
     """Return what a chart shows; a chart of simulated bars says so first."""
     mark = "SIMULATED DATA - " if attrs["simulated"] else ""
     adjusted = ", adjusted" if attrs["adjusted"] else ""
@@ -83,6 +83,11 @@ def draw_terminal(frame: "pd.DataFrame", labels: Sequence[str], width: int, heig
     return str(figure.build())
 
 
+def _clock(bars: "pd.DataFrame") -> str:
+    zone = getattr(bars.index, "tz", None)
+    return "" if zone is None else f"time ({zone})"
+
+
 def _volume_bars(candles: "pd.DataFrame") -> dict[str, list[float]]:
     """Return volumes as candles that stand on zero, in the colour of their price candle."""
     rising = candles["close"] > candles["open"]
@@ -143,7 +148,7 @@ def draw_png(frame: "pd.DataFrame", path: Path) -> None:
         prices, volumes = axes[0], axes[2]
         volumes.set_ylim(0, max(float(data["Volume"].max()) * 1.1, 1.0))
         volumes.yaxis.set_major_formatter(lambda value, _place: f"{value:,.0f}")
-        volumes.set_xlabel(f"time ({data.index.tz})" if data.index.tz is not None else "")
+        volumes.set_xlabel(_clock(data))
         figure.suptitle(chart_title(frame.attrs, len(frame)), y=1.02, fontsize=13)
         if frame.attrs["simulated"]:
             prices.text(

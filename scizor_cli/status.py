@@ -240,7 +240,8 @@ _RUNS = f"""
     SELECT r.run_id, r.pipeline_name AS job, r.status, r.run_body, r.start_time, r.end_time,
            (SELECT string_agg(t.value, '...' ORDER BY t.key DESC) FROM dagster.run_tags AS t
             WHERE t.run_id = r.run_id AND t.key IN ('dagster/partition',
-            'dagster/asset_partition_range_start', 'dagster/asset_partition_range_end')) AS partition
+            'dagster/asset_partition_range_start', 'dagster/asset_partition_range_end')
+           ) AS partition
     FROM dagster.runs AS r ORDER BY r.id DESC LIMIT {_RUNS_SHOWN}
 """  # noqa: S608  # a constant
 

@@ -286,7 +286,8 @@ def import_(
 
 
 @app.command(
-    epilog="Examples:\n\n  scizor watchlist export\n\n  scizor watchlist export mine.csv --market us"
+    epilog="Examples:\n\n  scizor watchlist export\n\n"
+    "  scizor watchlist export mine.csv --market us"
 )
 def export(
     file: Annotated[Path | None, typer.Argument(help="File to write; default: the screen.")] = None,

@@ -46,6 +46,9 @@ run_monitoring:
   cancel_timeout_seconds: 60
   poll_interval_seconds: 15
 
+nux:
+  enabled: false
+
 telemetry:
   enabled: false
 """

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scizor_core.errors import ScizorError
-from scizor_resources.tape_import import ImportReport, ImportSpec, import_file
+from scizor_resources.tape.importer import ImportReport, ImportSpec, import_file
 
 DOWNLOAD_TIMEOUT_SECONDS = 180.0
 

@@ -220,7 +220,7 @@ class MarketData:
         name = None if market is None else get_market(market).name
         condition, parameters = ("", []) if name is None else (" WHERE s.market = $1", [name])
         frame = self._platform.warehouse.read(
-            "SELECT s.market, s.symbol, s.name, s.instrument_id, s.currency, "
+            "SELECT s.market, s.symbol, s.name, s.instrument_id, s.currency, "  # noqa: S608  # the condition is a constant, its value is bound
             "(SELECT nullif(min(l.valid_from), DATE '1970-01-01') FROM public.listings AS l "
             "WHERE l.instrument_id = s.instrument_id) AS listed_from, s.delisted_on, s.successor, "
             "EXISTS (SELECT 1 FROM public.watchlist AS w WHERE w.market = s.market "
@@ -391,7 +391,7 @@ class MarketData:
             "1m": lambda each: each.collect_1min,
             "5m": lambda each: each.collect_5min or each.collect_1min,
             "15m": lambda each: each.collect_5min or each.collect_1min,
-            "1d": lambda each: True,
+            "1d": lambda _: True,
         }
         return any(wanted[timeframe](each) for each in entries)
 

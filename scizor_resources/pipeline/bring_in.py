@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from scizor_resources.stores.quality import QualityStore
 from scizor_resources.stores.reference import ReferenceStore
-from scizor_resources.tape_import import ImportReport
+from scizor_resources.tape.importer import ImportReport
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from scizor_resources.providers.base import (
     empty_rejected,
     normalise_bars,
 )
-from scizor_resources.tape_files import EntryFile, read_entry
-from scizor_resources.tape_manifest import MANIFEST_NAME, TapeEntry, describe, read_manifest
+from scizor_resources.tape.files import EntryFile, read_entry
+from scizor_resources.tape.manifest import MANIFEST_NAME, TapeEntry, describe, read_manifest
 
 #: How far from open and close the trades of a session may begin and end to make its daily bar.
 DAILY_TOLERANCE = timedelta(minutes=15)

@@ -11,7 +11,7 @@ import pytest
 
 from scizor_core.errors import InvalidInputError
 from scizor_core.markets import Timeframe
-from scizor_resources import tape_files
+from scizor_resources.tape import files as tape_files
 from scizor_resources.providers.base import (
     SOURCE_BAR_COLUMNS,
     BarBatch,
@@ -20,8 +20,8 @@ from scizor_resources.providers.base import (
     empty_bars,
 )
 from scizor_resources.providers.tape import TapeSource
-from scizor_resources.tape_import import ImportSpec, import_file
-from scizor_resources.tape_manifest import read_manifest
+from scizor_resources.tape.importer import ImportSpec, import_file
+from scizor_resources.tape.manifest import read_manifest
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 HEADER = "time,open,high,low,close,volume\n"

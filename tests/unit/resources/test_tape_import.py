@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from scizor_core.errors import InvalidInputError, UnknownMarketError
 from scizor_resources.providers.base import REJECTED_COLUMNS
-from scizor_resources.tape_columns import parse_columns
-from scizor_resources.tape_import import ImportReport, ImportSpec, import_file
-from scizor_resources.tape_manifest import read_manifest
-from scizor_resources.tape_parse import ParsedRows, RowSpec, parse_rows
-from scizor_resources.tape_read import read_table
+from scizor_resources.tape.columns import parse_columns
+from scizor_resources.tape.importer import ImportReport, ImportSpec, import_file
+from scizor_resources.tape.manifest import read_manifest
+from scizor_resources.tape.parse import ParsedRows, RowSpec, parse_rows
+from scizor_resources.tape.read import read_table
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 HEADER = "Date,Open,High,Low,Close,Volume\n"

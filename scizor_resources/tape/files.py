@@ -19,9 +19,9 @@ import pyarrow.parquet
 
 from scizor_core.errors import InvalidInputError
 from scizor_resources.providers.base import empty_rejected
-from scizor_resources.tape_manifest import TapeEntry
-from scizor_resources.tape_parse import parse_rows
-from scizor_resources.tape_read import read_content, read_table
+from scizor_resources.tape.manifest import TapeEntry
+from scizor_resources.tape.parse import parse_rows
+from scizor_resources.tape.read import read_content, read_table
 
 #: A frame of so many rows is about 25 MB; larger normalised files are read by window instead.
 CACHED_ROWS = 300_000

@@ -26,7 +26,7 @@ from pydantic import (
 
 from scizor_core.errors import InvalidInputError, ScizorError
 from scizor_core.markets import get_market
-from scizor_resources.tape_parse import RowSpec, TapeTimeframe
+from scizor_resources.tape.parse import RowSpec, TapeTimeframe
 
 MANIFEST_NAME = "manifest.json"
 LOCK_TIMEOUT_SECONDS = 60.0

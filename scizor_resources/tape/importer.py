@@ -18,9 +18,9 @@ import pyarrow.parquet
 from scizor_core.errors import InvalidInputError
 from scizor_core.markets import TIMEFRAMES, get_market
 from scizor_core.sessions import get_calendar
-from scizor_resources.tape_manifest import TapeEntry, add_entry, check_label, check_timezone
-from scizor_resources.tape_parse import ParsedRows, RowSpec, TapeTimeframe, parse_rows
-from scizor_resources.tape_read import read_content, read_table
+from scizor_resources.tape.manifest import TapeEntry, add_entry, check_label, check_timezone
+from scizor_resources.tape.parse import ParsedRows, RowSpec, TapeTimeframe, parse_rows
+from scizor_resources.tape.read import read_content, read_table
 
 #: Small enough that one session is read without the rest of a file, large enough to compress.
 ROW_GROUP_ROWS = 50_000

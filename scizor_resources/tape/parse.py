@@ -20,9 +20,9 @@ from scizor_core.schemas.bars import bar_faults
 from scizor_core.sessions import get_calendar
 from scizor_core.ticks import TICK_COLUMNS, repeated_ticks, tick_faults
 from scizor_resources.providers.base import REJECTED_COLUMNS
-from scizor_resources.tape_columns import resolve_columns
-from scizor_resources.tape_read import RawTable
-from scizor_resources.tape_times import Times, is_blank, read_dates, read_numbers, read_times
+from scizor_resources.tape.columns import resolve_columns
+from scizor_resources.tape.read import RawTable
+from scizor_resources.tape.times import Times, is_blank, read_dates, read_numbers, read_times
 
 #: A timeframe of bars, or trades.
 TapeTimeframe = Literal["1m", "5m", "15m", "1d", "tick"]
