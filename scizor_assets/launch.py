@@ -123,29 +123,49 @@ class Launcher:
             }
         }
 
-    def check_partition(self, asset: str, key: str) -> None:
-        """Check that an asset has that partition.
+    def split(
+        self,
+        asset: str,
+        first: str | None,
+        last: str | None,
+        symbols: tuple[str, ...] | None = None,
+    ) -> list[Launch]:
+        """Return the launches for an asset and a range of its partitions, both ends included.
+
+        Ends of a range need not be partition keys themselves; a single partition has to be one.
 
         Raises:
-            InvalidInputError: it has not; the message says what its partitions are.
+            InvalidInputError: no such asset, or no such partition; the message says what there is.
         """
+        self._keys(Launch((asset,)))
         graph = self._defs.resolve_asset_graph()
         partitions = graph.get(dg.AssetKey.from_user_string(asset)).partitions_def
-        if partitions is None:
-            raise InvalidInputError(f"'{asset}' has no partitions: leave --partition out.")
-        if not partitions.has_partition_key(key):
-            market = asset.partition("/")[0]
-            unit = "month" if asset.endswith("_1d") else "session"
+        if not isinstance(partitions, dg.TimeWindowPartitionsDefinition):
+            if first is not None:
+                raise InvalidInputError(
+                    f"'{asset}' has no partitions: leave --partition and --range out."
+                )
+            return [Launch((asset,), symbols=symbols, title=asset)]
+        if first is None:
             raise InvalidInputError(
-                f"'{asset}' has no partition {key}. Its partitions are {unit} dates of market "
-                f"'{market}' such as {partitions.get_last_partition_key()}; a day on which the "
-                "exchange is closed has none."
+                f"'{asset}' has partitions: give --partition, such as "
+                f"{partitions.get_last_partition_key()}, or --range FIRST...LAST."
             )
-
-    def is_partitioned(self, asset: str) -> bool:
-        """Say whether an asset has partitions."""
-        graph = self._defs.resolve_asset_graph()
-        return graph.get(dg.AssetKey.from_user_string(asset)).partitions_def is not None
+        unit = "month" if asset.endswith("_1d") else "session"
+        if last is None and not partitions.has_partition_key(first):
+            raise InvalidInputError(
+                f"'{asset}' has no partition {first}. Its partitions are {unit} dates from "
+                f"{partitions.get_first_partition_key()} to {partitions.get_last_partition_key()}; "
+                "a day on which the exchange is closed has none."
+            )
+        keys = [key for key in partitions.get_partition_keys() if first <= key <= (last or first)]
+        if not keys:
+            raise InvalidInputError(f"'{asset}' has no {unit} from {first} to {last}.")
+        longest = PARTITIONS_PER_RUN["1d" if unit == "month" else "1m"]
+        return [
+            Launch((asset,), start, end, symbols, f"{asset} {start}" + f" to {end}" * (end != start))
+            for start, end in _runs_of(partitions, keys, longest)
+        ]
 
 
 def launches_for_sessions(

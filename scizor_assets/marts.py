@@ -84,6 +84,10 @@ def build_marts() -> dg.AssetsDefinition:
         # Beside this interpreter: a virtual environment need not be on the PATH.
         executable = Path(sys.executable).parent / "dbt"
         dbt = DbtCliResource(project_dir=project, dbt_executable=str(executable))
-        yield from dbt.cli(["build"], context=context).stream()
+        with platform.warehouse.connect() as connection:
+            # Two builds at once would trip over each other's relations; the lock goes with the
+            # connection, so a killed run leaves none behind.
+            connection.execute("SELECT pg_advisory_lock(7249004)")
+            yield from dbt.cli(["build"], context=context).stream()
 
     return marts

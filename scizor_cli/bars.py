@@ -104,10 +104,12 @@ def bars(
 
 
 def _plot(frame: "pd.DataFrame") -> None:
+    import pandas as pd
+
     from scizor_cli.plots import draw_terminal
 
-    local = _in_exchange_time(frame)
-    labels = local.index.strftime("%d %b" if frame.attrs["timeframe"] == "1d" else "%d %H:%M")
+    local = pd.DatetimeIndex(_in_exchange_time(frame).index)
+    labels = local.strftime("%d %b" if frame.attrs["timeframe"] == "1d" else "%d %H:%M")
     size = shutil.get_terminal_size()
     chart = draw_terminal(frame, list(labels), size.columns, size.lines - _PLOT_MARGIN_LINES)
     typer.echo(chart)
@@ -115,12 +117,14 @@ def _plot(frame: "pd.DataFrame") -> None:
 
 def _in_exchange_time(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Return the bars with the exchange's clock as index, for charts."""
+    import pandas as pd
+
     shown = frame.copy()
     if frame.attrs["timeframe"] == "1d":
-        shown.index = frame.index.tz_localize(None)  # type: ignore[attr-defined]  # a DatetimeIndex
+        shown.index = pd.DatetimeIndex(frame.index).tz_localize(None)
     else:
         zone = get_market(frame.attrs["market"]).timezone
-        shown.index = frame.index.tz_convert(zone)  # type: ignore[attr-defined]  # a DatetimeIndex
+        shown.index = pd.DatetimeIndex(frame.index).tz_convert(zone)
     return shown
 
 
@@ -154,6 +158,8 @@ def _rows(frame: "pd.DataFrame") -> tuple[list[str], list[list[Any]]]:
 
 def _table_rows(frame: "pd.DataFrame") -> tuple[list[str], list[list[Any]]]:
     """Return the columns that fit on a screen; intraday bars with the exchange's clock too."""
+    import pandas as pd
+
     shown = frame[["open", "high", "low", "close", "volume"]].copy()
     for column in ("vwap", "trade_count", "adj_close"):
         if frame[column].notna().any():
@@ -168,9 +174,10 @@ def _table_rows(frame: "pd.DataFrame") -> tuple[list[str], list[list[Any]]]:
         shown.insert(0, "session", frame["session_date"].dt.date)
     else:
         zone = get_market(frame.attrs["market"]).timezone
-        local = frame.index.tz_convert(zone)  # type: ignore[attr-defined]  # a DatetimeIndex
+        times = pd.DatetimeIndex(frame.index)
+        local = times.tz_convert(zone)
         shown.insert(0, zone.rpartition("/")[2], local.strftime("%H:%M"))
-        shown.insert(0, "ts", frame.index.to_pydatetime())  # type: ignore[attr-defined]
+        shown.insert(0, "ts", times.to_pydatetime())
     plain = shown.astype(object).where(shown.notna(), None)
     return list(shown.columns), plain.to_numpy().tolist()
 

@@ -139,9 +139,7 @@ def _run(console: Console, launcher: Launcher, launches: list[Launch]) -> None:
         task = progress.add_task("Dagster runs", total=len(launches))
         for launch in launches:
             progress.update(task, description=f"Run: {launch.title}"[:58])
-            t0=time.monotonic()
             launcher.run(instance, launch)
-            print(launch.title, time.monotonic()-t0, file=sys.stderr)
             progress.update(task, advance=1)
         progress.update(task, description="Dagster runs, recorded in the instance")
 

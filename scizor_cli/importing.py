@@ -12,7 +12,7 @@ import typer
 
 from scizor_cli.output import console, note, text_output
 from scizor_core.errors import InvalidInputError
-from scizor_core.markets import Timeframe, check_timeframe, get_market
+from scizor_core.markets import TIMEFRAMES, Timeframe, check_timeframe
 
 if TYPE_CHECKING:
     from scizor_core.instruments import Instrument
@@ -149,14 +149,15 @@ def _require_good(report: "ImportReport") -> None:
 
 
 def _keep(platform: "Platform", report: "ImportReport", *, materialize: bool) -> None:
+    from scizor_resources.pipeline.bring_in import bring_in
+
     spec = report.spec
-    dataset = "ticks" if spec.timeframe == "tick" else "bars"
-    added = platform.quality.quarantine(dataset, spec.market, spec.timeframe, report.rejected)
-    if added:
-        typer.echo(f"{added:,} refused rows went to quality.quarantine.")
+    brought = bring_in(platform.reference, platform.quality, report)
+    if brought.quarantined:
+        typer.echo(f"{brought.quarantined:,} refused rows went to quality.quarantine.")
     _require_good(report)
-    instrument, created = platform.reference.ensure(spec.market, spec.symbol)
-    if created:
+    instrument, _ = platform.reference.ensure(spec.market, spec.symbol)
+    if brought.created:
         typer.echo(
             f"{spec.symbol} is new: it was created in market {spec.market}. Add it to the "
             f"watchlist to collect it: scizor watchlist add {spec.symbol} --market {spec.market}"
@@ -179,9 +180,15 @@ def _keep(platform: "Platform", report: "ImportReport", *, materialize: bool) ->
     if not materialize:
         typer.echo(f"On the tape: {report.good_rows:,} rows. The tables were not filled.")
         return
-    daily = _daily_from_ticks(platform, instrument, todo) if spec.timeframe == "tick" else []
-    _materialize(platform, instrument, {finest: todo, "1d": daily} if daily else {finest: todo})
-    _tell_stored(platform, instrument, report)
+    sessions = {finest: todo}
+    if spec.timeframe == "tick":
+        daily = _daily_from_ticks(platform, instrument, todo)
+        sessions |= {"1d": daily} if daily else {}
+    _materialize(platform, instrument, sessions)
+    filled = TIMEFRAMES if spec.timeframe == "tick" else TIMEFRAMES[TIMEFRAMES.index(finest) :]
+    if finest != "1d" and spec.timeframe != "tick":
+        filled = tuple(each for each in filled if each != "1d")
+    _tell_stored(platform, instrument, report.session_dates, filled)
 
 
 def _not_stored(
@@ -247,17 +254,20 @@ def _materialize(
             )
 
 
-def _tell_stored(platform: "Platform", instrument: "Instrument", report: "ImportReport") -> None:
-    days = report.session_dates
+def _tell_stored(
+    platform: "Platform",
+    instrument: "Instrument",
+    days: Sequence[date],
+    timeframes: Sequence[Timeframe],
+) -> None:
     with platform.warehouse.connect() as connection:
         rows: list[dict[str, Any]] = connection.execute(
-            "SELECT timeframe, count(*) AS bars, count(DISTINCT session_date) AS sessions "
+            "SELECT timeframe, count(*) AS bars "
             "FROM market.bars WHERE instrument_id = %s AND session_date = ANY(%s) "
-            "AND source LIKE 'tape%%' GROUP BY timeframe",
-            [instrument.instrument_id, list(days)],
+            "AND timeframe = ANY(%s) AND source LIKE '%%tape%%' GROUP BY timeframe",
+            [instrument.instrument_id, list(days), list(timeframes)],
         ).fetchall()
-    order = ("1m", "5m", "15m", "1d")
-    rows.sort(key=lambda row: order.index(row["timeframe"]))
+    rows.sort(key=lambda row: TIMEFRAMES.index(row["timeframe"]))
     if not rows:
         typer.echo("No bar was stored from this file: see the run in the Dagster UI.")
         return
@@ -265,6 +275,6 @@ def _tell_stored(platform: "Platform", instrument: "Instrument", report: "Import
     typer.echo(f"Stored bars of {instrument.symbol} in these sessions: {counts}.")
     finest = rows[0]["timeframe"]
     typer.echo(
-        f"See them: scizor bars {instrument.symbol} --market {get_market(instrument.market).name} "
+        f"See them: scizor bars {instrument.symbol} --market {instrument.market} "
         f"--timeframe {finest} --start {days[0]}"
     )

@@ -136,14 +136,12 @@ def up(
     run_up(host, port)
 
 
-@app.command(epilog="Examples:\n\n  scizor demo\n\n  scizor demo --yes")
-def demo(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask anything.")] = False,
-) -> None:
-    """Fill the platform with simulated data, marked as such, to look around without any key."""
+@app.command(epilog="Example:\n\n  scizor demo   (running it again changes nothing)")
+def demo() -> None:
+    """Bring real and simulated data, each marked as such, through the platform; needs no key."""
     from scizor_cli.demo import run_demo
 
-    run_demo(yes=yes)
+    run_demo()
 
 
 @app.command(
