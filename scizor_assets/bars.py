@@ -5,6 +5,7 @@ Belongs here: the bars assets. Not here: how bars are fetched, checked and writt
 """
 
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -70,8 +71,8 @@ def build_bars_asset(market: MarketSpec, timeframe: Timeframe) -> dg.AssetsDefin
     return bars
 
 
-def _metadata(report: CollectReport) -> dict[str, object]:
-    metadata: dict[str, object] = {
+def _metadata(report: CollectReport) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
         "dagster/partition_row_count": report.rows,
         "rows_inserted": report.written.inserted,
         "rows_changed": report.written.changed,

@@ -7,6 +7,7 @@ rows before they are stored, so none of these blocks a run: they catch what came
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -149,7 +150,10 @@ def build_indicators_checks(market: MarketSpec, timeframe: Timeframe) -> dg.Asse
             start, end = bounds or (_EPOCH, _EPOCH)
             bars, total = _unmatched(platform, market, timeframe, start, end)
         yield _result(
-            key, Finding("one_row_per_bar", len(bars), bars[:20]), dg.AssetCheckSeverity.ERROR, total
+            key,
+            Finding("one_row_per_bar", len(bars), bars[:20]),
+            dg.AssetCheckSeverity.ERROR,
+            total,
         )
 
     return indicators_checks
@@ -231,7 +235,7 @@ def build_completeness_checks(market: MarketSpec, *, daily: bool) -> dg.AssetChe
 def _result(
     key: dg.AssetKey, finding: Finding, severity: dg.AssetCheckSeverity, rows_checked: int
 ) -> dg.AssetCheckResult:
-    metadata: dict[str, object] = {"rows_checked": rows_checked, "offending_rows": finding.count}
+    metadata: dict[str, Any] = {"rows_checked": rows_checked, "offending_rows": finding.count}
     if finding.rows:
         metadata["first_rows"] = dg.MetadataValue.json(finding.rows)
     if finding.message:

@@ -4,6 +4,8 @@ Belongs here: the indicator assets. Not here: the formulas (`scizor_core.indicat
 warm-up (`scizor_resources.pipeline.enrich`).
 """
 
+from typing import Any
+
 import dagster as dg
 
 from scizor_assets.bars import PARTITIONS_PER_RUN
@@ -49,7 +51,7 @@ def build_indicators_asset(market: MarketSpec, timeframe: Timeframe) -> dg.Asset
                 end,
                 config.symbols,
             )
-        metadata: dict[str, object] = {
+        metadata: dict[str, Any] = {
             "dagster/partition_row_count": report.rows,
             "symbols": report.symbols,
             "rows_inserted": report.written.inserted,

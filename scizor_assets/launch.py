@@ -6,9 +6,8 @@ the UI afterwards with its partitions, metadata and check results.
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
@@ -65,7 +64,9 @@ class Launcher:
 
     def known_assets(self) -> set[str]:
         """Return all asset keys as users write them."""
-        return {key.to_user_string() for key in self._defs.resolve_asset_graph().get_all_asset_keys()}
+        return {
+            key.to_user_string() for key in self._defs.resolve_asset_graph().get_all_asset_keys()
+        }
 
     def run(self, instance: dg.DagsterInstance, launch: Launch) -> dg.ExecuteInProcessResult:
         """Execute one launch.
@@ -120,7 +121,7 @@ class Launcher:
                 asset.replace("/", "__"): config
                 for asset in launch.assets
                 if not asset.startswith(("marts/", "staging/", "reference/"))
-            }
+            },
         }
 
     def split(
@@ -163,7 +164,9 @@ class Launcher:
             raise InvalidInputError(f"'{asset}' has no {unit} from {first} to {last}.")
         longest = PARTITIONS_PER_RUN["1d" if unit == "month" else "1m"]
         return [
-            Launch((asset,), start, end, symbols, f"{asset} {start}" + f" to {end}" * (end != start))
+            Launch(
+                (asset,), start, end, symbols, f"{asset} {start}" + f" to {end}" * (end != start)
+            )
             for start, end in _runs_of(partitions, keys, longest)
         ]
 
@@ -184,22 +187,20 @@ def launches_for_sessions(
     """
     spec = get_market(market)
     chosen = None if symbols is None else tuple(symbols)
-    groups = [("1d",)] if timeframe == "1d" else [_coarser(timeframe)]
+    group: tuple[Timeframe, ...] = ("1d",) if timeframe == "1d" else _coarser(timeframe)
+    partitions = partitions_of(spec, timeframe)
+    keys = _partition_keys(partitions, session_dates, daily=timeframe == "1d")
+    measured = "completeness_1d" if timeframe == "1d" else "completeness"
+    assets = (
+        *(f"{spec.name}/bars_{each}" for each in group),
+        *(f"{spec.name}/indicators_{each}" for each in group),
+        f"{spec.name}/{measured}",
+    )
     launches = []
-    for group in groups:
-        finest: Timeframe = group[0]  # type: ignore[assignment]  # built from TIMEFRAMES
-        partitions = partitions_of(spec, finest)
-        keys = _partition_keys(partitions, session_dates, daily=finest == "1d")
-        measured = "completeness_1d" if finest == "1d" else "completeness"
-        assets = (
-            *(f"{spec.name}/bars_{each}" for each in group),
-            *(f"{spec.name}/indicators_{each}" for each in group),
-            f"{spec.name}/{measured}",
-        )
-        for first, last in _runs_of(partitions, keys, PARTITIONS_PER_RUN[finest]):
-            shown = first if first == last else f"{first} to {last}"
-            title = f"{spec.name} {'/'.join(group)} {shown}"
-            launches.append(Launch(assets, first, last, chosen, title))
+    for first, last in _runs_of(partitions, keys, PARTITIONS_PER_RUN[timeframe]):
+        shown = first if first == last else f"{first} to {last}"
+        title = f"{spec.name} {'/'.join(group)} {shown}"
+        launches.append(Launch(assets, first, last, chosen, title))
     return launches
 
 
@@ -263,7 +264,11 @@ def _runs_of(
     """Group neighbouring partition keys into ranges of at most `longest`."""
     runs: list[list[str]] = []
     for key in keys:
-        if runs and len(runs[-1]) < longest and partitions.get_next_partition_key(runs[-1][-1]) == key:
+        if (
+            runs
+            and len(runs[-1]) < longest
+            and partitions.get_next_partition_key(runs[-1][-1]) == key
+        ):
             runs[-1].append(key)
         else:
             runs.append([key])

@@ -49,9 +49,7 @@ def _is_stale(manifest: Path) -> bool:
         for path in (PROJECT_DIR / folder).rglob("*")
         if path.is_file()
     ]
-    newest = max(
-        path.stat().st_mtime for path in (*sources, PROJECT_DIR / "dbt_project.yml")
-    )
+    newest = max(path.stat().st_mtime for path in (*sources, PROJECT_DIR / "dbt_project.yml"))
     return newest > manifest.stat().st_mtime
 
 

@@ -3,6 +3,8 @@
 Belongs here: assets that measure data. Not here: checks that judge it (`scizor_assets.checks`).
 """
 
+from typing import Any
+
 import dagster as dg
 
 from scizor_assets.bars import PARTITIONS_PER_RUN
@@ -43,7 +45,7 @@ def build_completeness_asset(market: MarketSpec, *, daily: bool) -> dg.AssetsDef
             report = platform.completeness_meter(market.name).measure(
                 start, end, daily=daily, symbols=config.symbols
             )
-        metadata: dict[str, object] = {
+        metadata: dict[str, Any] = {
             "dagster/partition_row_count": report.sessions,
             "rows_changed": report.changed,
             "bars_expected": report.expected,

@@ -19,7 +19,8 @@ def instruments(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:  
         created = platform.reference.seed()
         with platform.warehouse.connect() as connection:
             rows = connection.execute(
-                "SELECT market, status, count(*) AS n FROM public.symbols GROUP BY 1, 2 ORDER BY 1, 2"
+                "SELECT market, status, count(*) AS n FROM public.symbols "
+                "GROUP BY 1, 2 ORDER BY 1, 2"
             ).fetchall()
             delisted = connection.execute(
                 "SELECT symbol, delisted_on::text, successor FROM public.symbols "

@@ -15,7 +15,7 @@ import scizor_assets.definitions  # noqa: F401  # loaded for its effect: childre
 # One day: a run that takes longer than Celery's default of one hour would be delivered again.
 _VISIBILITY_SECONDS = 86_400
 
-app = make_app(
+app = make_app(  # type: ignore[no-untyped-call]  # dagster-celery is not typed here
     app_args={
         "broker": os.environ.get("SCIZOR_BROKER_URL"),
         "backend": os.environ.get("SCIZOR_BROKER_URL"),
@@ -34,7 +34,6 @@ app.conf.update(
     worker_hijack_root_logger=False,
 )
 
-execute_plan = create_task(app)
+execute_plan = create_task(app)  # type: ignore[no-untyped-call]
 execute_job = create_execute_job_task(app)
 resume_job = create_resume_job_task(app)
-

@@ -74,7 +74,7 @@ def run_demo() -> None:
         "checks\n"
         "  [bold].venv/bin/scizor bars AAPL --timeframe 1d --start 2000-09-01 --end 2000-11-01 "
         "--plot[/]\n"
-        "  [bold].venv/bin/scizor query \"SELECT * FROM marts.movers ORDER BY 1 LIMIT 5\"[/]\n"
+        '  [bold].venv/bin/scizor query "SELECT * FROM marts.movers ORDER BY 1 LIMIT 5"[/]\n'
         "  [bold].venv/bin/scizor import FILE --market us --symbol XYZ --timeframe 1d[/]   your "
         "own history\n"
         "  [bold].venv/bin/scizor --help[/]"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from scizor_assets.launch import Launch, Launcher
+from scizor_assets.launch import Launcher
 from scizor_cli.output import console
 from scizor_core.errors import InvalidInputError
 from scizor_resources.platform import Platform

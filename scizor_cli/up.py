@@ -313,7 +313,7 @@ def _serve(
 def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/server_info", timeout=2) as answer:  # noqa: S310  # our own address
-            return answer.status == 200  # noqa: PLR2004
+            return bool(answer.status == 200)  # noqa: PLR2004
     except (urllib.error.URLError, OSError):
         return False
 
@@ -322,4 +322,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-

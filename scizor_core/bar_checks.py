@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from scizor_core.errors import ContractError
 from scizor_core.markets import Timeframe
 from scizor_core.quality import find_outliers
 from scizor_core.schemas.bars import BAR_COLUMNS, PRICE_COLUMNS, bar_faults, validate_bars
-from scizor_core.errors import ContractError
 from scizor_core.sessions import get_calendar
 
 #: Rows a result names; the count always says how many there are.
@@ -101,7 +101,7 @@ def _finding(name: str, rows: pd.DataFrame, values: list[str]) -> Finding:
         name,
         len(rows),
         [
-            {key: _plain(value) for key, value in row.items()}
+            {str(key): _plain(value) for key, value in row.items()}
             for row in shown[["symbol", "ts", *values]].to_dict(orient="records")
         ],
     )

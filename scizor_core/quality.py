@@ -90,7 +90,9 @@ def expected_by(
     if timeframe == "1d":
         session = calendar.session(session_date.date())
         return expected if session is not None and session.close <= now else expected[:0]
-    return expected[expected + pd.Timedelta(minutes=TIMEFRAME_MINUTES[timeframe]) <= now]
+    return expected[
+        expected + pd.Timedelta(minutes=TIMEFRAME_MINUTES[timeframe]) <= pd.Timestamp(now)
+    ]
 
 
 def measure_coverage(

@@ -137,7 +137,8 @@ class SessionCalendar:
         index = np.searchsorted(self._opens, values, side="right") - 1
         auction = np.timedelta64(self.market.closing_auction_minutes, "m")
         safe = np.clip(index, 0, None)
-        inside = (index >= 0) & (values < self._closes[safe] + auction) & ~np.isnat(values)
+        ends = self._closes[safe].astype("datetime64[us]") + auction
+        inside = (index >= 0) & (values.astype("int64") < ends.astype("int64")) & ~np.isnat(values)
         dates = np.where(inside, self._dates[safe], np.datetime64("NaT"))
         return pd.Series(dates.astype("datetime64[us]"), index=ts.index)
 
@@ -160,9 +161,8 @@ class SessionCalendar:
             )
         step = pd.Timedelta(minutes=TIMEFRAME_MINUTES[timeframe])
         first = pd.Timestamp(session.open).floor(step)
-        return pd.date_range(first, session.close, freq=step, inclusive="left").astype(
-            "datetime64[us, UTC]"
-        )
+        starts = pd.date_range(first, session.close, freq=step, inclusive="left")
+        return pd.DatetimeIndex(starts, dtype="datetime64[us, UTC]")
 
     def is_open(self, at: datetime) -> bool:
         """Say whether the market trades at that instant (aware datetime)."""

@@ -20,7 +20,8 @@ from scizor_resources.pipeline.completeness import CompletenessMeter
 from scizor_resources.providers.base import BarSource
 from scizor_resources.providers.simulated import SimulatedSource
 from scizor_resources.providers.tape import TapeSource
-from scizor_resources.providers.yahoo.source import YahooSettings, YahooSource
+from scizor_resources.providers.yahoo.client import YahooSettings
+from scizor_resources.providers.yahoo.source import YahooSource
 from scizor_resources.settings import Settings, load_settings
 from scizor_resources.stores import schema
 from scizor_resources.stores.quality import QualityStore

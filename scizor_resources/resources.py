@@ -17,7 +17,7 @@ class PlatformResource(dg.ConfigurableResource[Platform]):
     """
 
     @contextmanager
-    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Platform]:  # type: ignore[override]  # a plain object is provided, as ResourceParam allows
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Platform]:
         """Open the platform for one run and let go of it afterwards."""
         del context
         with Platform.open() as platform:

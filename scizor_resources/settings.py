@@ -38,9 +38,7 @@ class Settings(BaseSettings):
     intraday_start: date = Field(
         date(2013, 1, 1), description="First session of the intraday partitions."
     )
-    daily_start: date = Field(
-        date(2000, 1, 1), description="First month of the daily partitions."
-    )
+    daily_start: date = Field(date(2000, 1, 1), description="First month of the daily partitions.")
     tape_dir: Path | None = Field(None, description="The tape directory; unset: SCIZOR_HOME/tape.")
     yahoo_base_url: str | None = Field(
         None, description="Send Yahoo requests there instead of to Yahoo (a proxy, a test server)."

@@ -1,4 +1,4 @@
-"""Real servers for the tests: one embedded PostgreSQL and Valkey, a fresh database for each test."""
+"""Real servers for the tests: one PostgreSQL and Valkey, a fresh database for each test."""
 
 import itertools
 import os
@@ -54,10 +54,12 @@ class Database:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Endpoints]:
     """The servers, started once for all tests."""
-    with tempfile.TemporaryDirectory(prefix="scizor test ") as home:
-        with EmbeddedServers(Path(home)) as running:
-            started = running.start()
-            yield Endpoints(started.libpq_url, started.redis_url)
+    with (
+        tempfile.TemporaryDirectory(prefix="scizor test ") as home,
+        EmbeddedServers(Path(home)) as running,
+    ):
+        started = running.start()
+        yield Endpoints(started.libpq_url, started.redis_url)
 
 
 def _create(servers: Endpoints, name: str, template: str) -> Endpoints:

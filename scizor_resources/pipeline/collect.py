@@ -22,7 +22,7 @@ from scizor_resources.chain import ChainAnswer, fetch_through
 from scizor_resources.errors import ProviderError
 from scizor_resources.providers.base import BarRequest, BarSource, SymbolRef
 from scizor_resources.providers.tape import TapeSource
-from scizor_resources.stores.quality import QualityStore
+from scizor_resources.stores.quality import QualityStore, QuietInterval
 from scizor_resources.stores.reference import ReferenceStore
 from scizor_resources.stores.warehouse import Warehouse, WriteResult
 
@@ -248,9 +248,7 @@ class BarCollector:
         good, refused = split_bars(bars, self.market, self.timeframe)
         refused = pd.concat([answer.batch.rejected, refused], ignore_index=True)
         report.refused += len(refused)
-        report.quarantined += self._quality.quarantine(
-            "bars", self.market, self.timeframe, refused
-        )
+        report.quarantined += self._quality.quarantine("bars", self.market, self.timeframe, refused)
         good["instrument_id"] = good["symbol"].map(ids).astype("int64")
         if done:
             pairs = zip(good["instrument_id"], good["ts"], strict=True)
@@ -277,7 +275,7 @@ class BarCollector:
         if not covered or self.timeframe == "1d":
             return
         bars = answer.batch.bars
-        intervals = []
+        intervals: list[QuietInterval] = []
         for symbol, start, end in covered:
             mine = bars[bars["symbol"] == symbol]
             present = pd.DatetimeIndex(mine["ts"])
@@ -286,18 +284,13 @@ class BarCollector:
                 start.date() - timedelta(days=1), end.date() + timedelta(days=2)
             ):
                 expected = self._calendar.expected(session.session_date, self.timeframe)
-                expected = expected[(expected >= start) & (expected < end)]
+                inside = (expected >= pd.Timestamp(start)) & (expected < pd.Timestamp(end))
                 intervals.extend(
-                    (ids[symbol], session.session_date, first, until, source)
-                    for first, until in absent_runs(expected, present, self.timeframe)
+                    QuietInterval(ids[symbol], session.session_date, first, until, source)
+                    for first, until in absent_runs(expected[inside], present, self.timeframe)
                 )
-        columns = ["instrument_id", "session_date", "start_ts", "end_ts", "source"]
         seen = [(ids[symbol], start, end) for symbol, start, end in covered]
-        self._quality.write_no_trades(
-            self.timeframe,
-            pd.DataFrame(intervals, columns=columns),
-            pd.DataFrame(seen, columns=["instrument_id", "start_ts", "end_ts"]),
-        )
+        self._quality.write_no_trades(self.timeframe, intervals, seen)
 
 
 def split_bars(

@@ -88,7 +88,9 @@ class CompletenessMeter:
             for row in self._measure_timeframe(timeframe, start, end, symbols)
         ]
         changed = self._quality.write_completeness(rows)
-        names = {each.instrument_id: each.symbol for each in self._reference.instruments(self.market)}
+        names = {
+            each.instrument_id: each.symbol for each in self._reference.instruments(self.market)
+        }
         worst = sorted(rows, key=lambda row: -row["missing"])[:10]
         return CompletenessReport(
             sessions=len(rows),
@@ -190,7 +192,7 @@ class CompletenessMeter:
         found = found.drop_duplicates(["instrument_id", "ts"])
         placed = found.merge(bars[["instrument_id", "ts", "session_date"]])
         counts = placed.groupby(["instrument_id", "session_date"]).size()
-        return {(int(key[0]), key[1]): int(n) for key, n in counts.items()}  # type: ignore[index,misc]  # the index has two levels
+        return {(int(key[0]), key[1]): int(n) for key, n in counts.items()}  # type: ignore[index]  # the index has two levels
 
     def _quarantined(
         self, timeframe: Timeframe, start: date, end: date
@@ -215,7 +217,7 @@ class CompletenessMeter:
         else:
             frame["day"] = self._calendar.place(frame["ts"])
         counts = frame.dropna(subset=["day"]).groupby(["symbol", "day"]).size()
-        return {(str(key[0]), key[1].date()): int(n) for key, n in counts.items()}  # type: ignore[index,misc]  # the index has two levels
+        return {(str(key[0]), key[1].date()): int(n) for key, n in counts.items()}  # type: ignore[index]  # the index has two levels
 
     def _no_trades(
         self, timeframe: Timeframe, start: date, end: date
@@ -245,7 +247,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def _by_session(bars: pd.DataFrame) -> list[tuple[tuple[int, pd.Timestamp], pd.DataFrame]]:
     groups = bars.groupby(["instrument_id", "session_date"], sort=False)
-    return [((int(key[0]), key[1]), part) for key, part in groups]
+    return [
+        ((int(part["instrument_id"].iloc[0]), part["session_date"].iloc[0]), part)
+        for _, part in groups
+    ]
 
 
 def _collects(entry: WatchlistEntry, timeframe: Timeframe) -> bool:
@@ -260,4 +265,3 @@ def _reason(present: int, missing: int) -> str:
     if not missing:
         return "complete"
     return "not yet fetched" if not present else "absent in every source asked"
-

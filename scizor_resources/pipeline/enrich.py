@@ -98,4 +98,3 @@ def enrich(
         last_ts=bars["ts"].max(),
         refreshed=len(later),
     )
-

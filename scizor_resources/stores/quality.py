@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 
 import pandas as pd
@@ -9,6 +11,17 @@ from psycopg.types.json import Jsonb
 
 from scizor_core.markets import Timeframe
 from scizor_resources.stores.warehouse import Warehouse
+
+
+@dataclass(frozen=True)
+class QuietInterval:
+    """An interval `[start, end)` (UTC) of a session in which an instrument did not trade."""
+
+    instrument_id: int
+    session_date: date
+    start: datetime
+    end: datetime
+    source: str
 
 
 class QualityStore:
@@ -47,28 +60,28 @@ class QualityStore:
             return max(cursor.rowcount, 0)
 
     def write_no_trades(
-        self, timeframe: Timeframe, intervals: pd.DataFrame, covered: pd.DataFrame
+        self,
+        timeframe: Timeframe,
+        intervals: Sequence[QuietInterval],
+        covered: Sequence[tuple[int, datetime, datetime]],
     ) -> None:
         """Replace the known quiet intervals of what a source has fully seen.
 
+        Equal rows are left alone, so that a rerun changes nothing, not even a time stamp.
+
         Args:
             timeframe: timeframe of the absent bars.
-            intervals: instrument_id, session_date, start_ts, end_ts, source: nothing traded.
-            covered: instrument_id, start_ts, end_ts: windows that the source has fully seen;
-                intervals stored earlier that start inside them are replaced.
+            intervals: where nothing traded.
+            covered: (instrument_id, start, end) windows that the source has fully seen; intervals
+                stored earlier that start inside them and are no longer given are removed.
         """
         with self._warehouse.connect() as connection, connection.cursor() as cursor:
-            # Equal rows are left alone, so that a rerun changes nothing, not even a time stamp.
-            keys = [
-                (int(row.instrument_id), row.start_ts)
-                for row in intervals.itertuples(index=False)
-            ]
-            for row in covered.itertuples(index=False):
-                kept = [start for instrument, start in keys if instrument == row.instrument_id]
+            for instrument_id, start, end in covered:
+                kept = [each.start for each in intervals if each.instrument_id == instrument_id]
                 cursor.execute(
                     "DELETE FROM quality.gaps WHERE instrument_id = %s AND timeframe = %s "
                     "AND start_ts >= %s AND start_ts < %s AND NOT start_ts = ANY(%s)",
-                    [int(row.instrument_id), timeframe, row.start_ts, row.end_ts, kept],
+                    [instrument_id, timeframe, start, end, kept],
                 )
             cursor.executemany(
                 "INSERT INTO quality.gaps AS g (instrument_id, timeframe, session_date, start_ts, "
@@ -78,14 +91,14 @@ class QualityStore:
                 "WHERE (g.end_ts, g.source) IS DISTINCT FROM (excluded.end_ts, excluded.source)",
                 [
                     (
-                        int(row.instrument_id),
+                        each.instrument_id,
                         timeframe,
-                        row.session_date,
-                        row.start_ts,
-                        row.end_ts,
-                        row.source,
+                        each.session_date,
+                        each.start,
+                        each.end,
+                        each.source,
                     )
-                    for row in intervals.itertuples(index=False)
+                    for each in intervals
                 ],
             )
 

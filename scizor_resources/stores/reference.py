@@ -248,4 +248,3 @@ def _require(row: dict[str, Any] | None) -> dict[str, Any]:
     if row is None:
         raise AssertionError("the statement returns a row or raises")
     return row
-

@@ -223,9 +223,7 @@ class Warehouse:
         )
         return _bar_types(frame)
 
-    def obv_before(
-        self, timeframe: Timeframe, first_ts: "pd.Series[pd.Timestamp]"
-    ) -> pd.DataFrame:
+    def obv_before(self, timeframe: Timeframe, first_ts: "pd.Series[pd.Timestamp]") -> pd.DataFrame:
         """Return the on-balance volume of all bars before a bar, per instrument.
 
         Args:

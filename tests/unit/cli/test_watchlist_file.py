@@ -18,9 +18,7 @@ def test_a_full_header_fills_every_field() -> None:
         "symbol,market,priority,collect_1min,collect_5min,active,notes,name\n"
         'aapl,us,1,yes,no,FALSE,"big, red",tech\n'
     )
-    assert parse(text) == [
-        WatchlistEntry("us", "AAPL", 1, True, False, False, "big, red", "tech")
-    ]
+    assert parse(text) == [WatchlistEntry("us", "AAPL", 1, True, False, False, "big, red", "tech")]
 
 
 def test_a_plain_list_of_symbols_needs_no_header() -> None:

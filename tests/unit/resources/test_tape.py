@@ -11,7 +11,6 @@ import pytest
 
 from scizor_core.errors import InvalidInputError
 from scizor_core.markets import Timeframe
-from scizor_resources.tape import files as tape_files
 from scizor_resources.providers.base import (
     SOURCE_BAR_COLUMNS,
     BarBatch,
@@ -20,6 +19,7 @@ from scizor_resources.providers.base import (
     empty_bars,
 )
 from scizor_resources.providers.tape import TapeSource
+from scizor_resources.tape import files as tape_files
 from scizor_resources.tape.importer import ImportSpec, import_file
 from scizor_resources.tape.manifest import read_manifest
 
