@@ -210,6 +210,7 @@ def build_completeness_checks(market: MarketSpec, *, daily: bool) -> dg.AssetChe
         context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> Iterator[dg.AssetCheckResult]:
         window = window_of_run(context, partitions)
+        today = platform.now().date()
         with failures(), platform.warehouse.connect() as connection:
             rows = connection.execute(
                 "SELECT s.symbol, c.timeframe, c.session_date::text, c.expected, c.missing, "
@@ -220,8 +221,8 @@ def build_completeness_checks(market: MarketSpec, *, daily: bool) -> dg.AssetChe
                 [
                     market.name,
                     daily,
-                    window[0] if window else datetime.now(UTC).date() - timedelta(days=35),
-                    window[1] if window else datetime.now(UTC).date() + timedelta(days=1),
+                    window[0] if window else today - timedelta(days=UNPARTITIONED_DAYS),
+                    window[1] if window else today + timedelta(days=1),
                 ],
             ).fetchall()
         low = [row for row in rows if row["coverage_percent"] < 100 * COMPLETENESS_LIMIT]
@@ -253,7 +254,7 @@ def _result(
 def _sentence(finding: Finding) -> str | None:
     if finding.passed:
         return None
-    if finding.message:
+    if not finding.rows:
         return finding.message
     first = ", ".join(f"{key} {value}" for key, value in finding.rows[0].items())
     return f"{finding.count} rows; first: {first}"

@@ -76,6 +76,7 @@ class Launcher:
             RunFailedError: a step failed.
         """
         keys = self._keys(launch)
+        self._check_partitions(launch)
         tags = {"scizor/launched_by": "cli"}
         partition = launch.partition
         if launch.last_partition is not None and launch.last_partition != partition:
@@ -109,6 +110,33 @@ class Launcher:
                 )
         return [dg.AssetKey.from_user_string(asset) for asset in launch.assets]
 
+    def _check_partitions(self, launch: Launch) -> None:
+        for asset in launch.assets:
+            partitions = self._partitions(asset, launch.partition)
+            if partitions is not None:
+                for key in (launch.partition, launch.last_partition):
+                    if key is not None:
+                        _check_key(asset, partitions, key)
+
+    def _partitions(
+        self, asset: str, first: str | None
+    ) -> dg.TimeWindowPartitionsDefinition | None:
+        """Return the partitions of an asset, None where it has none and none was asked for."""
+        graph = self._defs.resolve_asset_graph()
+        partitions = graph.get(dg.AssetKey.from_user_string(asset)).partitions_def
+        if not isinstance(partitions, dg.TimeWindowPartitionsDefinition):
+            if first is not None:
+                raise InvalidInputError(
+                    f"'{asset}' has no partitions: leave --partition and --range out."
+                )
+            return None
+        if first is None:
+            raise InvalidInputError(
+                f"'{asset}' has partitions: give --partition, such as "
+                f"{partitions.get_last_partition_key()}, or --range FIRST...LAST."
+            )
+        return partitions
+
     def _run_config(self, launch: Launch) -> dict[str, object]:
         # The console belongs to the progress display; the same lines are in the event log.
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -139,26 +167,12 @@ class Launcher:
             InvalidInputError: no such asset, or no such partition; the message says what there is.
         """
         self._keys(Launch((asset,)))
-        graph = self._defs.resolve_asset_graph()
-        partitions = graph.get(dg.AssetKey.from_user_string(asset)).partitions_def
-        if not isinstance(partitions, dg.TimeWindowPartitionsDefinition):
-            if first is not None:
-                raise InvalidInputError(
-                    f"'{asset}' has no partitions: leave --partition and --range out."
-                )
+        partitions = self._partitions(asset, first)
+        if partitions is None or first is None:
             return [Launch((asset,), symbols=symbols, title=asset)]
-        if first is None:
-            raise InvalidInputError(
-                f"'{asset}' has partitions: give --partition, such as "
-                f"{partitions.get_last_partition_key()}, or --range FIRST...LAST."
-            )
-        unit = "month" if asset.endswith("_1d") else "session"
-        if last is None and not partitions.has_partition_key(first):
-            raise InvalidInputError(
-                f"'{asset}' has no partition {first}. Its partitions are {unit} dates from "
-                f"{partitions.get_first_partition_key()} to {partitions.get_last_partition_key()}; "
-                "a day on which the exchange is closed has none."
-            )
+        if last is None:
+            _check_key(asset, partitions, first)
+        unit = _unit(asset)
         keys = [key for key in partitions.get_partition_keys() if first <= key <= (last or first)]
         if not keys:
             raise InvalidInputError(f"'{asset}' has no {unit} from {first} to {last}.")
@@ -169,6 +183,19 @@ class Launcher:
             )
             for start, end in _runs_of(partitions, keys, longest)
         ]
+
+
+def _unit(asset: str) -> str:
+    return "month" if asset.endswith("_1d") else "session"
+
+
+def _check_key(asset: str, partitions: dg.TimeWindowPartitionsDefinition, key: str) -> None:
+    if not partitions.has_partition_key(key):
+        raise InvalidInputError(
+            f"'{asset}' has no partition {key}. Its partitions are {_unit(asset)} dates from "
+            f"{partitions.get_first_partition_key()} to {partitions.get_last_partition_key()}; "
+            "a day on which the exchange is closed has none."
+        )
 
 
 def launches_for_sessions(

@@ -21,9 +21,17 @@ _HORIZON = timedelta(days=366)
 
 @cache
 def session_partitions(market: MarketSpec) -> dg.DailyPartitionsDefinition:
-    """Return the sessions of a market since `SCIZOR_INTRADAY_START`, today's included."""
+    """Return the sessions of a market since `SCIZOR_INTRADAY_START`, the running one included."""
     start = get_settings().intraday_start
-    closed = get_calendar(market.name).closed_days(start, datetime.now(UTC).date() + _HORIZON)
+    today = datetime.now(UTC).date()
+    calendar = get_calendar(market.name)
+    closed = calendar.closed_days(start, today + _HORIZON)
+    # A session of Sydney's summer opens at 23:00 UTC of the day before its date: its key has to
+    # be there by then, so it comes with the UTC day before.
+    early = any(
+        session.open.date() < session.session_date
+        for session in calendar.sessions(today - _HORIZON, today)
+    )
     holidays = [
         datetime.combine(day, time(), UTC)
         for day in closed
@@ -31,7 +39,9 @@ def session_partitions(market: MarketSpec) -> dg.DailyPartitionsDefinition:
     ]
     weekends: list[str | datetime] = [] if market.asset_class == "crypto" else [_WEEKEND]
     return dg.DailyPartitionsDefinition(
-        start_date=start.isoformat(), end_offset=1, exclusions=[*weekends, *holidays] or None
+        start_date=start.isoformat(),
+        end_offset=2 if early else 1,
+        exclusions=[*weekends, *holidays] or None,
     )
 
 

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from scizor_assets.common import OWNERS, failures
+from scizor_core.errors import InvalidInputError, UnknownMarketError
 from scizor_resources.platform import Platform
 
 
@@ -50,11 +51,15 @@ def watchlist(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:  # 
     """What is collected; every symbol on it that is not known yet becomes an instrument."""
     with failures():
         entries = platform.reference.watchlist()
-        created = [
-            entry.symbol
-            for entry in entries
-            if platform.reference.ensure(entry.market, entry.symbol)[1]
-        ]
+        created, unusable = [], {}
+        for entry in entries:
+            # Rows come by SQL too; one that cannot be collected must not stop the others.
+            try:
+                _, is_new = platform.reference.ensure(entry.market, entry.symbol)
+            except (InvalidInputError, UnknownMarketError) as error:
+                unusable[f"{entry.market} {entry.symbol}"] = str(error)
+            else:
+                created += [entry.symbol] * is_new
     tiers: dict[str, int] = {}
     for entry in entries:
         tier = f"{entry.market} tier {entry.priority}"
@@ -65,6 +70,7 @@ def watchlist(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:  # 
             "active": sum(entry.active for entry in entries),
             "tiers": dg.MetadataValue.json(tiers),
             "instruments_created": dg.MetadataValue.json(created),
+            "unusable": dg.MetadataValue.json(unusable),
         }
     )
 

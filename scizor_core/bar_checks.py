@@ -4,15 +4,16 @@ The write path already refuses what breaks the contract; these look at what is i
 whoever wrote it, and back the asset checks.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import pandera.pandas as pa
 
-from scizor_core.errors import ContractError
 from scizor_core.markets import Timeframe
 from scizor_core.quality import find_outliers
-from scizor_core.schemas.bars import BAR_COLUMNS, PRICE_COLUMNS, bar_faults, validate_bars
+from scizor_core.schemas.bars import BAR_COLUMNS, BARS, PRICE_COLUMNS, bar_faults
 from scizor_core.sessions import get_calendar
 
 #: Rows a result names; the count always says how many there are.
@@ -43,11 +44,30 @@ class Finding:
 
 def check_schema(bars: pd.DataFrame) -> Finding:
     """Check the contract of `market.bars` on stored rows."""
+    stored = bars.reset_index(drop=True)
     try:
-        validate_bars(bars[list(BAR_COLUMNS)])
-    except ContractError as error:
-        return Finding("schema", 1, [], str(error))
+        BARS.validate(stored[list(BAR_COLUMNS)], lazy=True)
+    except pa.errors.SchemaErrors as error:
+        return _contract_finding(stored, error.failure_cases)
     return Finding("schema", 0, [])
+
+
+def _contract_finding(bars: pd.DataFrame, cases: pd.DataFrame) -> Finding:
+    """Name the rows that break the contract; a wrong column as a whole has a sentence only."""
+    cases = cases.drop_duplicates(["check", "index"])
+    of_rows = cases[cases["index"].notna()]
+    rows = bars.loc[of_rows["index"].astype("int64"), ["symbol", "ts"]].assign(
+        column=of_rows["column"].fillna("the row").astype("str").to_numpy(),
+        check=of_rows["check"].astype("str").to_numpy(),
+        value=of_rows["failure_case"].astype("str").to_numpy(),
+    )
+    finding = _finding("schema", rows, ["column", "check", "value"])
+    whole = cases[cases["index"].isna()]
+    message = "; ".join(
+        f"{case.column or 'market.bars'!s}: {case.check!s} ({case.failure_case!s})"
+        for case in whole.itertuples(index=False)
+    )
+    return Finding("schema", rows.index.nunique() + len(whole), finding.rows, message)
 
 
 def check_ohlc(bars: pd.DataFrame) -> Finding:
@@ -108,6 +128,6 @@ def _finding(name: str, rows: pd.DataFrame, values: list[str]) -> Finding:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, float):
+    if isinstance(value, float) and math.isfinite(value):
         return round(value, 6)
     return value if isinstance(value, str | int) else str(value)

@@ -1,8 +1,13 @@
 """Bars from finer bars: resampling that invents nothing and looks nowhere ahead."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
+
+#: What the contract of `market.bars` leaves room for.
+_LONGEST_SOURCE = 64
 
 
 def resample_bars(bars: pd.DataFrame, timeframe: Timeframe) -> pd.DataFrame:
@@ -17,7 +22,8 @@ def resample_bars(bars: pd.DataFrame, timeframe: Timeframe) -> pd.DataFrame:
     Returns:
         Columns as given, ordered by instrument_id and ts. `vwap` is weighted by volume and only
         there when every traded finer bar has one, `trade_count` likewise. `source` is the finer
-        bars' source, joined by "+" where they differ. A bucket is final when all its bars are.
+        bars' source, joined by "+" where they differ, simulated ones first, so that a bar with
+        one simulated minute counts as simulated. A bucket is final when all its bars are.
     """
     if bars.empty:
         return bars.copy()
@@ -54,5 +60,11 @@ def resample_bars(bars: pd.DataFrame, timeframe: Timeframe) -> pd.DataFrame:
 
 def _joined_sources(ordered: pd.DataFrame) -> "pd.Series[str]":
     pairs = ordered[["instrument_id", "ts", "source"]].drop_duplicates()
-    groups = pairs.sort_values(["instrument_id", "ts", "source"]).groupby(["instrument_id", "ts"])
-    return groups["source"].agg("+".join).astype("str")
+    return pairs.groupby(["instrument_id", "ts"])["source"].agg(_join).astype("str")
+
+
+def _join(sources: Iterable[str]) -> str:
+    # A finer bar may be a joined one itself: 1m -> 5m -> 15m says the same as 1m -> 15m.
+    names = {name for source in sources for name in source.split("+")}
+    joined = "+".join(sorted(names, key=lambda name: (not name.startswith("simulated"), name)))
+    return joined if len(joined) <= _LONGEST_SOURCE else joined[: _LONGEST_SOURCE - 3] + "..."

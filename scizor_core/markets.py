@@ -27,6 +27,7 @@ class MarketSpec:
         asset_class: "equity" or "crypto".
         venue: default venue of a listing (ISO 10383 MIC where there is one).
         symbol_pattern: regular expression that a full symbol has to match.
+        example: symbols to show in a message.
         default_chain: providers in the order they are asked, unless a setting says otherwise.
         closing_auction_minutes: minutes after the calendar's close in which the closing auction
             may still print a bar. Such a bar is inside the session but never expected.
@@ -39,6 +40,7 @@ class MarketSpec:
     asset_class: Literal["equity", "crypto"]
     venue: str
     symbol_pattern: str
+    example: str
     default_chain: tuple[str, ...]
     closing_auction_minutes: int = 0
 
@@ -52,12 +54,10 @@ class MarketSpec:
         if not re.fullmatch(self.symbol_pattern, canonical):
             raise InvalidInputError(
                 f"'{symbol}' is not a symbol of market '{self.name}': expected the form "
-                f"{self.symbol_pattern}, for example {_EXAMPLES[self.name]}."
+                f"{self.symbol_pattern}, for example {self.example}."
             )
         return canonical
 
-
-_EXAMPLES = {"asx": "CBA", "us": "AAPL or BRK.B", "crypto": "BTC/USD"}
 
 MARKETS: dict[str, MarketSpec] = {
     spec.name: spec
@@ -70,6 +70,7 @@ MARKETS: dict[str, MarketSpec] = {
             asset_class="equity",
             venue="XASX",
             symbol_pattern=r"[A-Z0-9]{3,6}",
+            example="CBA",
             default_chain=("tape", "yahoo"),
             # The closing single price auction prints between 16:10 and 16:12 Sydney time, while
             # the calendar closes at 16:00 (14:10 auctions on half days follow the same distance).
@@ -83,6 +84,7 @@ MARKETS: dict[str, MarketSpec] = {
             asset_class="equity",
             venue="XNYS",
             symbol_pattern=r"[A-Z][A-Z0-9]{0,9}([.\-][A-Z0-9]{1,4})?",
+            example="AAPL or BRK.B",
             default_chain=("tape", "yahoo"),
         ),
         MarketSpec(
@@ -93,6 +95,7 @@ MARKETS: dict[str, MarketSpec] = {
             asset_class="crypto",
             venue="CRYPTO",
             symbol_pattern=r"[A-Z0-9]{1,15}/[A-Z0-9]{2,10}",
+            example="BTC/USD",
             default_chain=("tape", "yahoo"),
         ),
     )

@@ -106,13 +106,14 @@ def measure_coverage(
     Args:
         expected: bar starts to expect.
         present: bar starts stored.
-        no_trades: intervals `[start, end)` in which nothing traded, as a source has seen.
+        no_trades: intervals `[start, end)` in which nothing traded, as a source has seen; a bar
+            may lie in several of them that touch.
         timeframe: timeframe of the bars.
     """
     absent = expected.difference(present)
     quiet = np.zeros(len(absent), dtype=bool)
     step = pd.Timedelta(minutes=TIMEFRAME_MINUTES[timeframe])
-    for start, end in no_trades:
+    for start, end in _joined(no_trades):
         quiet |= np.asarray((absent >= start) & (absent + step <= end))
     return Coverage(
         expected=len(expected),
@@ -121,6 +122,19 @@ def measure_coverage(
         missing=int(len(absent) - quiet.sum()),
         unexpected=len(present.difference(expected)),
     )
+
+
+def _joined(
+    intervals: list[tuple[pd.Timestamp, pd.Timestamp]],
+) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
+    """Return the intervals in order, those that touch or overlap as one."""
+    joined: list[tuple[pd.Timestamp, pd.Timestamp]] = []
+    for start, end in sorted(intervals):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], end)
+        else:
+            joined.append((start, end))
+    return joined
 
 
 def quality_score(coverage: Coverage, *, outliers: int, quarantined: int) -> float:

@@ -44,6 +44,10 @@ class Endpoints:
                 "SCIZOR_DATABASE_URL is not a PostgreSQL URL, for example "
                 "postgresql://user:password@127.0.0.1:5432/scizor."
             )
+        # libpq takes a password from the query too, where nothing would hide it.
+        password = url.query.get("password")
+        if isinstance(password, str):
+            url = url.difference_update_query(["password"]).set(password=password)
         return url
 
     @property
@@ -68,7 +72,9 @@ class Endpoints:
     def dagster_url(self) -> str:
         """For dagster-postgres, which needs psycopg2, in a schema of its own."""
         url = self._parsed().set(drivername="postgresql+psycopg2")
-        options = f"-csearch_path={DAGSTER_SCHEMA}"
+        given = url.query.get("options", ())
+        chosen = [given] if isinstance(given, str) else list(given)
+        options = " ".join([*chosen, f"-csearch_path={DAGSTER_SCHEMA}"])
         return url.update_query_dict({"options": options}).render_as_string(hide_password=False)
 
     @property

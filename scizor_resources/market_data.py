@@ -316,9 +316,9 @@ class MarketData:
             for name in markets
             for each in self._platform.reference.instruments(name)
         }
-        close = difflib.get_close_matches(code, known, n=3, cutoff=0.5)
-        # BTC is meant as BTC/USD more often than as anything else.
-        close += [each for each in known if each.startswith(f"{code}/") and each not in close]
+        # BTC is meant as BTC/USD, not as WBC.
+        pairs = [each for each in known if each.startswith(f"{code}/")]
+        close = pairs or difflib.get_close_matches(code, known, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(f'{each} ({known[each]})' for each in close)}?"
         where = f"Market '{markets[0]}' has" if len(markets) == 1 else "There is"
         return (

@@ -119,7 +119,7 @@ class Platform:
     @cached_property
     def tape(self) -> TapeSource:
         """The user's own history."""
-        return TapeSource(self.settings.tape_directory)
+        return TapeSource(self.settings.tape_directory, now=lambda: self.now())
 
     def sources(self, market: str) -> list[BarSource]:
         """Return the market's providers in the order they are asked."""

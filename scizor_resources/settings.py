@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -23,7 +24,10 @@ PROVIDER_NAMES: tuple[str, ...] = ("tape", "yahoo", "simulated")
 class Settings(BaseSettings):
     """The settings; each field is the environment variable `SCIZOR_<FIELD>`."""
 
-    model_config = SettingsConfigDict(env_prefix="SCIZOR_", extra="ignore", frozen=True)
+    # An empty variable is an unset one: so they stand in a copied .env and in compose files.
+    model_config = SettingsConfigDict(
+        env_prefix="SCIZOR_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     home: Path = Field(Path(".scizor"), description="Where servers, tape and logs live.")
     database_url: SecretStr | None = Field(
@@ -99,8 +103,11 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         ConfigError: a value cannot be used; the message names the variable.
     """
-    home = Path(overrides.get("home") or os.environ.get("SCIZOR_HOME") or ".scizor")
-    files = (profile_path(home.expanduser().absolute()), Path(".env"))
+    dotenv = Path(".env")
+    # The profile lies in the home directory, which may itself be named in `.env`.
+    named = os.environ.get("SCIZOR_HOME") or dotenv_values(dotenv).get("SCIZOR_HOME")
+    home = Path(overrides.get("home") or named or ".scizor")
+    files = (profile_path(home.expanduser().absolute()), dotenv)
     try:
         return Settings(_env_file=files, **overrides)
     except ValidationError as error:

@@ -7,18 +7,19 @@ Three ways a bar comes about, in this order:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 
 import pandas as pd
 
 from scizor_core.bars import resample_bars
+from scizor_core.errors import InvalidInputError
 from scizor_core.instruments import Instrument
 from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
 from scizor_core.quality import absent_runs
 from scizor_core.schemas.bars import BAR_COLUMNS, bar_faults, repeated_bars
 from scizor_core.sessions import get_calendar
-from scizor_resources.chain import ChainAnswer, fetch_through
+from scizor_resources.chain import ChainAnswer, failed_entirely, fetch_through
 from scizor_resources.errors import ProviderError
 from scizor_resources.providers.base import BarRequest, BarSource, SymbolRef
 from scizor_resources.providers.tape import TapeSource
@@ -29,7 +30,6 @@ from scizor_resources.stores.warehouse import Warehouse, WriteResult
 #: A long range is written in pieces of this many days, so that a killed run keeps what it has.
 CHUNK_DAYS: dict[Timeframe, int] = {"1m": 31, "5m": 93, "15m": 93, "1d": 3660}
 
-
 _FINER: dict[Timeframe, Timeframe] = {"5m": "1m", "15m": "5m"}
 
 
@@ -38,6 +38,7 @@ class CollectReport:
     """What one collection did; everything a run shows as metadata.
 
     Attributes:
+        sessions: sessions of the market in the range.
         asked: symbols that were asked for.
         got: symbols with at least one bar in the range.
         missing: symbol -> why it has no bar.
@@ -54,6 +55,7 @@ class CollectReport:
         error: the last provider error, where not one provider could be used.
     """
 
+    sessions: int = 0
     asked: set[str] = field(default_factory=set)
     got: set[str] = field(default_factory=set)
     missing: dict[str, str] = field(default_factory=dict)
@@ -74,7 +76,9 @@ class CollectReport:
         """Why the range has no bar at all, None where it has one."""
         if self.rows:
             return None
-        if not self.asked:
+        if not self.sessions:
+            return "the exchange is closed on every day of the range"
+        if not self.asked and not self.missing:
             return "no symbol of this market is watched or on the tape for this timeframe"
         reasons = sorted(set(self.missing.values()))
         return "; ".join(reasons[:5]) or "every row received was refused, see quality.quarantine"
@@ -135,10 +139,12 @@ class BarCollector:
     def _collect_chunk(
         self, start: date, end: date, symbols: Sequence[str] | None, report: CollectReport
     ) -> None:
+        sessions = self._calendar.sessions(start, end)
         window = self._window(start, end)
-        if window is None:
+        if window is None or not sessions:
             return
-        instruments = self._universe(*window, symbols)
+        report.sessions += len(sessions)
+        instruments = self._universe(*window, symbols, report)
         report.asked |= {each.symbol for each in instruments}
         done: set[tuple[int, pd.Timestamp]] = set()
         if self.timeframe in _FINER:
@@ -152,10 +158,14 @@ class BarCollector:
         return self._calendar.window(start, end)
 
     def _universe(
-        self, first: datetime, last: datetime, symbols: Sequence[str] | None
+        self,
+        first: datetime,
+        last: datetime,
+        symbols: Sequence[str] | None,
+        report: CollectReport,
     ) -> list[Instrument]:
         if symbols is not None:
-            return self._reference.resolve(self.market, symbols)
+            return _in_turn(self._reference.resolve(self.market, symbols))
         wanted = {
             entry.symbol
             for entry in self._reference.watchlist(self.market, active_only=True)
@@ -170,9 +180,12 @@ class BarCollector:
         if finer is not None:
             wanted |= set(self._warehouse.symbols_with_bars(self.market, finer, first, last))
         for symbol in sorted(wanted):
-            # A row added to the watchlist by SQL need not have an instrument yet.
-            self._reference.ensure(self.market, symbol)
-        return self._reference.instruments(self.market, sorted(wanted))
+            # A row added to the watchlist by SQL need not have an instrument yet, nor be one.
+            try:
+                self._reference.ensure(self.market, symbol)
+            except InvalidInputError as error:
+                report.missing[symbol] = str(error)
+        return _in_turn(self._reference.instruments(self.market, sorted(wanted)))
 
     def _resample(
         self,
@@ -202,13 +215,13 @@ class BarCollector:
         done: set[tuple[int, pd.Timestamp]],
         report: CollectReport,
     ) -> list[BarRequest]:
-        """Group the instruments by the last day that they can have bars."""
+        """Group the instruments by the first and the last day that they can have bars."""
         expected = [
             ts
             for session in self._calendar.sessions(start, end)
             for ts in self._calendar.expected(session.session_date, self.timeframe)
         ]
-        groups: dict[date, list[SymbolRef]] = {}
+        groups: dict[tuple[date, date], list[SymbolRef]] = {}
         for each in instruments:
             absence = each.absence_on(start, end - timedelta(days=1))
             if absence is not None:
@@ -216,11 +229,14 @@ class BarCollector:
                 continue
             if done and all((each.instrument_id, ts) in done for ts in expected):
                 continue
-            until = min(end, (each.delisted_on or date.max - timedelta(days=1)) + timedelta(days=1))
-            groups.setdefault(until, []).append(SymbolRef(each.instrument_id, each.symbol))
+            since, until = max(start, each.listed_from or start), end
+            if each.delisted_on is not None:
+                until = min(end, each.delisted_on + timedelta(days=1))
+            ref = SymbolRef(each.instrument_id, each.symbol)
+            groups.setdefault((since, until), []).append(ref)
         requests = []
-        for until, refs in groups.items():
-            bounds = window if until == end else self._window(start, until)
+        for (since, until), refs in groups.items():
+            bounds = window if (since, until) == (start, end) else self._window(since, until)
             if bounds is not None:
                 requests.append(
                     BarRequest(self.market, self.timeframe, bounds[0], bounds[1], tuple(refs))
@@ -238,11 +254,11 @@ class BarCollector:
     ) -> None:
         answer = fetch_through(self._chain(), request)
         ids = {ref.symbol: ref.instrument_id for ref in request.symbols}
-        report.missing.update(answer.batch.empty_reasons)
+        report.missing.update(self._reasons(answer))
         report.failures.update(answer.failures)
         report.requests += answer.batch.requests
         report.latency_seconds += answer.batch.latency_seconds
-        if answer.asked and len(answer.failures) == len(answer.asked):
+        if failed_entirely(answer):
             report.error = answer.last_error
         bars = answer.batch.bars.reset_index(drop=True)
         good, refused = split_bars(bars, self.market, self.timeframe)
@@ -255,6 +271,14 @@ class BarCollector:
             good = good[[pair not in done for pair in pairs]]
         self._write(good, report)
         self._keep_quiet_times(answer, ids)
+
+    def _reasons(self, answer: ChainAnswer) -> dict[str, str]:
+        if self.timeframe != "15m":
+            return answer.batch.empty_reasons
+        return {
+            symbol: "no 5m bars are stored to derive 15m from" + f"; {why}" * bool(answer.asked)
+            for symbol, why in answer.batch.empty_reasons.items()
+        }
 
     def _write(self, bars: pd.DataFrame, report: CollectReport) -> None:
         if bars.empty:
@@ -274,11 +298,14 @@ class BarCollector:
         covered = [entry for entry in answer.batch.covered if entry[0] in ids]
         if not covered or self.timeframe == "1d":
             return
-        bars = answer.batch.bars
+        bars, refused = answer.batch.bars, answer.batch.rejected
+        step = pd.Timedelta(minutes=TIMEFRAME_MINUTES[self.timeframe])
         intervals: list[QuietInterval] = []
         for symbol, start, end in covered:
             mine = bars[bars["symbol"] == symbol]
-            present = pd.DatetimeIndex(mine["ts"])
+            # Where a row was refused something did trade, only not in a way that can be kept.
+            unusable = pd.to_datetime(refused.loc[refused["symbol"] == symbol, "ts"], utc=True)
+            present = pd.DatetimeIndex([*mine["ts"], *unusable.dropna().dt.floor(step)], tz="UTC")
             source = str(mine["source"].iloc[0]) if len(mine) else "unknown"
             for session in self._calendar.sessions(
                 start.date() - timedelta(days=1), end.date() + timedelta(days=2)
@@ -291,6 +318,23 @@ class BarCollector:
                 )
         seen = [(ids[symbol], start, end) for symbol, start, end in covered]
         self._quality.write_no_trades(self.timeframe, intervals, seen)
+
+
+def _in_turn(instruments: list[Instrument]) -> list[Instrument]:
+    """Let an instrument begin where the one that had its code before has left.
+
+    Args:
+        instruments: those of a market; of one code in the order in which they left.
+    """
+    left: dict[str, date] = {}
+    out = []
+    for each in instruments:
+        since = left.get(each.symbol)
+        begins = max((day for day in (since, each.listed_from) if day is not None), default=None)
+        out.append(replace(each, listed_from=begins))
+        if each.delisted_on is not None:
+            left[each.symbol] = each.delisted_on + timedelta(days=1)
+    return out
 
 
 def split_bars(

@@ -80,7 +80,13 @@ class CompletenessMeter:
             end: first date no longer measured.
             daily: daily bars if true, 1, 5 and 15 minute bars if not.
             symbols: only these, by default the watchlist and whatever has bars.
+
+        Raises:
+            InvalidInputError: a symbol that cannot be one of this market.
+            UnknownSymbolError: a symbol that the platform does not know.
         """
+        if symbols is not None:
+            symbols = [each.symbol for each in self._reference.resolve(self.market, symbols)]
         timeframes: tuple[Timeframe, ...] = ("1d",) if daily else INTRADAY_TIMEFRAMES
         rows = [
             row
@@ -131,7 +137,8 @@ class CompletenessMeter:
         ]
         outliers = self._outliers(timeframe, bars)
         quarantined = self._quarantined(timeframe, start, end)
-        quiet = self._no_trades(timeframe, start, end)
+        # A session without any trade has no daily bar and is not known to have been quiet.
+        quiet = {} if timeframe == "1d" else self._no_trades(timeframe, start, end)
         present = {key: pd.DatetimeIndex(part["ts"]) for key, part in _by_session(bars)}
         nothing = pd.DatetimeIndex([], dtype="datetime64[us, UTC]")
         rows = []
@@ -213,7 +220,7 @@ class CompletenessMeter:
         frame = pd.DataFrame(rows)
         frame["ts"] = pd.to_datetime(frame["ts"], utc=True).astype("datetime64[us, UTC]")
         if timeframe == "1d":
-            frame["day"] = frame["ts"].dt.tz_localize(None)
+            frame["day"] = frame["ts"].dt.tz_localize(None).dt.normalize()
         else:
             frame["day"] = self._calendar.place(frame["ts"])
         counts = frame.dropna(subset=["day"]).groupby(["symbol", "day"]).size()
@@ -224,15 +231,16 @@ class CompletenessMeter:
     ) -> dict[tuple[int, pd.Timestamp], list[tuple[pd.Timestamp, pd.Timestamp]]]:
         """Return the quiet intervals per instrument and session.
 
-        What was seen at one minute counts for the coarser bars as well: a bucket of five minutes
-        is quiet when all of its minutes are.
+        What was seen at a finer timeframe counts for the coarser bars as well: a bucket of five
+        minutes is quiet when all of its minutes are.
         """
+        finer = INTRADAY_TIMEFRAMES[: INTRADAY_TIMEFRAMES.index(timeframe) + 1]
         with self._warehouse.connect() as connection:
             rows = connection.execute(
                 "SELECT instrument_id, session_date, start_ts, end_ts FROM quality.gaps "
-                "WHERE reason = 'no trades' AND timeframe IN ('1m', %s) "
+                "WHERE reason = 'no trades' AND timeframe = ANY(%s) "
                 "AND session_date >= %s AND session_date < %s",
-                [timeframe, start, end],
+                [list(finer), start, end],
             ).fetchall()
         found: dict[tuple[int, pd.Timestamp], list[tuple[pd.Timestamp, pd.Timestamp]]] = {}
         for row in rows:

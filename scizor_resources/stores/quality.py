@@ -134,7 +134,11 @@ def _quarantine_row(
 ) -> dict[str, Any]:
     ts = None if pd.isna(row["ts"]) else row["ts"]
     number = None if pd.isna(row["row_number"]) else int(row["row_number"])
-    payload = {str(key): str(value) for key, value in dict(row["payload"] or {}).items()}
+    # PostgreSQL keeps no NUL character, and a damaged file may well have one.
+    payload = {
+        str(key).replace("\0", "\ufffd"): str(value).replace("\0", "\ufffd")
+        for key, value in dict(row["payload"] or {}).items()
+    }
     parts = (dataset, market, row["symbol"], timeframe, ts, row["reason"], row["origin"], number)
     text = repr((*(str(part) for part in parts), sorted(payload.items())))
     return {
@@ -144,7 +148,7 @@ def _quarantine_row(
         "symbol": row["symbol"],
         "timeframe": timeframe,
         "ts": ts,
-        "reason": row["reason"],
+        "reason": row["reason"].replace("\0", "\ufffd"),
         "source": row["source"],
         "origin": row["origin"] if isinstance(row["origin"], str) else "",
         "row_number": number,

@@ -8,11 +8,13 @@ import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from importlib import resources
-from typing import Any
+from typing import Any, TypeAlias
+
+import psycopg
 
 from scizor_core.errors import InvalidInputError, UnknownSymbolError
 from scizor_core.instruments import Instrument, WatchlistEntry
-from scizor_core.markets import get_market
+from scizor_core.markets import MarketSpec, get_market
 from scizor_resources.stores.warehouse import Warehouse
 
 _INSTRUMENT = """
@@ -21,6 +23,15 @@ _INSTRUMENT = """
     FROM public.symbols AS s LEFT JOIN public.listings AS l USING (instrument_id)
 """
 _GROUPED = " GROUP BY s.instrument_id ORDER BY s.market, s.symbol, s.delisted_on NULLS LAST"
+
+
+_INSERT_ENTRY = """
+    INSERT INTO public.watchlist
+        (market, symbol, priority, collect_1min, collect_5min, active, notes, name)
+    VALUES (%(market)s, %(symbol)s, %(priority)s, %(collect_1min)s, %(collect_5min)s, %(active)s,
+        %(notes)s, %(name)s)
+"""
+_Connection: TypeAlias = psycopg.Connection[dict[str, Any]]
 
 
 class ReferenceStore:
@@ -71,83 +82,45 @@ class ReferenceStore:
         spec = get_market(market)
         code = spec.check_symbol(symbol)
         with self._warehouse.connect() as connection:
-            known = connection.execute(
-                "SELECT instrument_id FROM public.symbols WHERE market = %s AND symbol = %s "
-                "ORDER BY delisted_on DESC NULLS FIRST LIMIT 1",
-                [spec.name, code],
-            ).fetchone()
-            created = known is None
-            if known is None:
-                known = connection.execute(
-                    "INSERT INTO public.symbols (market, symbol, name, asset_class, currency) "
-                    "VALUES (%s, %s, %s, %s, %s) "
-                    "ON CONFLICT (market, symbol) WHERE delisted_on IS NULL "
-                    "DO UPDATE SET symbol = excluded.symbol RETURNING instrument_id",
-                    [spec.name, code, name, spec.asset_class, _currency(spec.name, code)],
-                ).fetchone()
-                _require(known)
-                connection.execute(
-                    "INSERT INTO public.listings (instrument_id, venue, ticker) "
-                    "VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-                    [_require(known)["instrument_id"], spec.venue, code],
-                )
-        return self.by_id([_require(known)["instrument_id"]])[0], created
+            instrument_id, created = _ensure(connection, spec, code, name)
+        return self.by_id([instrument_id])[0], created
 
     def seed(self) -> int:
-        """Load the ASX portfolio; what users have changed since stays as it is.
+        """Load the ASX portfolio, all or none; what users have changed since stays as it is.
 
         Returns:
             Number of instruments that were new.
         """
         text = resources.files("scizor_resources").joinpath("seeds/asx_portfolio.csv").read_text()
         created = 0
-        for row in csv.DictReader(text.splitlines()):
-            instrument, is_new = self.ensure("asx", row["symbol"], row["name"])
-            if not is_new:
-                continue
-            created += 1
-            self._describe(instrument, row)
-            self.add(
-                [
-                    WatchlistEntry(
-                        market="asx",
-                        symbol=row["symbol"],
-                        priority=int(row["priority"]),
-                        collect_1min=row["collect_1min"] == "true",
-                        collect_5min=row["collect_5min"] == "true",
-                        notes=row["notes"],
-                    )
-                ]
-            )
-        return created
-
-    def _describe(self, instrument: Instrument, row: dict[str, str]) -> None:
         with self._warehouse.connect() as connection:
-            connection.execute(
-                "UPDATE public.listings SET valid_from = coalesce(%s::date, valid_from), "
-                "valid_to = %s::date WHERE instrument_id = %s",
-                [row["listed_from"] or None, row["delisted_on"] or None, instrument.instrument_id],
-            )
-            if row["delisted_on"]:
-                connection.execute(
-                    "UPDATE public.symbols SET status = 'delisted', delisted_on = %s::date, "
-                    "successor = %s WHERE instrument_id = %s",
-                    [row["delisted_on"], row["successor"], instrument.instrument_id],
-                )
+            # Two processes that set up the same database seed one after the other.
+            connection.execute("SELECT pg_advisory_xact_lock(7249006)")
+            for row in csv.DictReader(text.splitlines()):
+                spec = get_market("asx")
+                instrument_id, is_new = _ensure(connection, spec, row["symbol"], row["name"])
+                if is_new:
+                    created += 1
+                    _describe(connection, instrument_id, row)
+        return created
 
     def watchlist(
         self, market: str | None = None, *, active_only: bool = False
     ) -> list[WatchlistEntry]:
-        """Return the watchlist, by list, market, tier and symbol."""
+        """Return the watchlist, by list, market, tier and symbol.
+
+        Rows written by SQL need not be in canonical spelling; here they are.
+        """
         conditions, parameters = ["true"], list[Any]()
         if market is not None:
-            conditions.append("market = %s")
+            conditions.append("lower(btrim(market)) = %s")
             parameters.append(market)
         if active_only:
             conditions.append("active")
         with self._warehouse.connect() as connection:
             rows = connection.execute(
-                "SELECT market, symbol, priority, collect_1min, collect_5min, active, notes, name "  # noqa: S608  # conditions are constants, values are bound
+                "SELECT lower(btrim(market)) AS market, upper(btrim(symbol)) AS symbol, priority, "  # noqa: S608  # conditions are constants, values are bound
+                "collect_1min, collect_5min, active, notes, name "
                 f"FROM public.watchlist WHERE {' AND '.join(conditions)} "
                 "ORDER BY name, market, priority, symbol",
                 parameters,
@@ -162,16 +135,10 @@ class ReferenceStore:
         """
         checked = [entry.checked() for entry in entries]
         self._check_duplicates(checked)
-        for entry in checked:
-            self.ensure(entry.market, entry.symbol)
         with self._warehouse.connect() as connection, connection.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO public.watchlist "
-                "(market, symbol, priority, collect_1min, collect_5min, active, notes, name) "
-                "VALUES (%(market)s, %(symbol)s, %(priority)s, %(collect_1min)s, "
-                "%(collect_5min)s, %(active)s, %(notes)s, %(name)s)",
-                [asdict(entry) for entry in checked],
-            )
+            for entry in checked:
+                _ensure(connection, get_market(entry.market), entry.symbol, "")
+            cursor.executemany(_INSERT_ENTRY, [asdict(entry) for entry in checked])
         return checked
 
     def _check_duplicates(self, entries: Sequence[WatchlistEntry]) -> None:
@@ -219,7 +186,8 @@ class ReferenceStore:
                 "UPDATE public.watchlist SET priority = %(priority)s, "
                 "collect_1min = %(collect_1min)s, collect_5min = %(collect_5min)s, "
                 "active = %(active)s, notes = %(notes)s, updated_at = now() "
-                "WHERE name = %(name)s AND market = %(market)s AND symbol = %(symbol)s",
+                "WHERE name = %(name)s AND lower(btrim(market)) = %(market)s "
+                "AND upper(btrim(symbol)) = %(symbol)s",
                 asdict(entry),
             )
         return entry
@@ -233,10 +201,61 @@ class ReferenceStore:
         entry = self.get_entry(market, symbol, name)
         with self._warehouse.connect() as connection:
             connection.execute(
-                "DELETE FROM public.watchlist WHERE name = %s AND market = %s AND symbol = %s",
+                "DELETE FROM public.watchlist WHERE name = %s AND lower(btrim(market)) = %s "
+                "AND upper(btrim(symbol)) = %s",
                 [name, entry.market, entry.symbol],
             )
         return entry
+
+
+def _ensure(connection: _Connection, spec: MarketSpec, code: str, name: str) -> tuple[int, bool]:
+    """Return the id of the instrument that has `code` last, and whether it is new."""
+    known = connection.execute(
+        "SELECT instrument_id FROM public.symbols WHERE market = %s AND symbol = %s "
+        "ORDER BY delisted_on DESC NULLS FIRST LIMIT 1",
+        [spec.name, code],
+    ).fetchone()
+    if known is not None:
+        return known["instrument_id"], False
+    row = _require(
+        connection.execute(
+            # xmax tells an inserted row from one that another process has inserted first.
+            "INSERT INTO public.symbols (market, symbol, name, asset_class, currency) "
+            "VALUES (%s, %s, %s, %s, %s) ON CONFLICT (market, symbol) WHERE delisted_on IS NULL "
+            "DO UPDATE SET symbol = excluded.symbol RETURNING instrument_id, xmax = 0 AS is_new",
+            [spec.name, code, name, spec.asset_class, _currency(spec.name, code)],
+        ).fetchone()
+    )
+    connection.execute(
+        "INSERT INTO public.listings (instrument_id, venue, ticker) "
+        "VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        [row["instrument_id"], spec.venue, code],
+    )
+    return row["instrument_id"], row["is_new"]
+
+
+def _describe(connection: _Connection, instrument_id: int, row: dict[str, str]) -> None:
+    """Write what the seed file says of a new instrument, and put it on the watchlist."""
+    connection.execute(
+        "UPDATE public.listings SET valid_from = coalesce(%s::date, valid_from), "
+        "valid_to = %s::date WHERE instrument_id = %s",
+        [row["listed_from"] or None, row["delisted_on"] or None, instrument_id],
+    )
+    if row["delisted_on"]:
+        connection.execute(
+            "UPDATE public.symbols SET status = 'delisted', delisted_on = %s::date, "
+            "successor = %s WHERE instrument_id = %s",
+            [row["delisted_on"], row["successor"], instrument_id],
+        )
+    entry = WatchlistEntry(
+        market="asx",
+        symbol=row["symbol"],
+        priority=int(row["priority"]),
+        collect_1min=row["collect_1min"] == "true",
+        collect_5min=row["collect_5min"] == "true",
+        notes=row["notes"],
+    )
+    connection.execute(_INSERT_ENTRY + " ON CONFLICT DO NOTHING", asdict(entry.checked()))
 
 
 def _currency(market: str, symbol: str) -> str:

@@ -247,6 +247,45 @@ class Warehouse:
         ]
         return pd.concat(parts).set_index("instrument_id")
 
+    def next_indicators(
+        self, timeframe: Timeframe, after: "pd.Series[pd.Timestamp]"
+    ) -> list[dict[str, Any]]:
+        """Return per instrument the first indicator row after a bar start, where there is one.
+
+        Args:
+            timeframe: timeframe of the rows.
+            after: bar start, indexed by instrument_id.
+
+        Returns:
+            instrument_id, ts and obv of the row, close and volume of its bar.
+        """
+        with self.connect() as connection:
+            return connection.execute(
+                "SELECT i.instrument_id, i.ts, i.obv, b.close, b.volume "
+                "FROM unnest(%s::int[], %s::timestamptz[]) AS a (instrument_id, ts) "
+                "CROSS JOIN LATERAL (SELECT * FROM market.indicators AS x "
+                "WHERE x.instrument_id = a.instrument_id AND x.timeframe = %s AND x.ts > a.ts "
+                "ORDER BY x.ts LIMIT 1) AS i JOIN market.bars AS b "
+                "ON b.instrument_id = i.instrument_id AND b.timeframe = %s AND b.ts = i.ts",
+                [
+                    [int(str(each)) for each in after.index],
+                    [ts.to_pydatetime() for ts in after],
+                    timeframe,
+                    timeframe,
+                ],
+            ).fetchall()
+
+    def shift_obv(
+        self, timeframe: Timeframe, instrument_id: int, start: datetime, shift: float
+    ) -> int:
+        """Add `shift` to the on-balance volume of every row from `start` on; returns the rows."""
+        with self.connect() as connection:
+            return connection.execute(
+                "UPDATE market.indicators SET obv = obv + %s, computed_at = now() "
+                "WHERE instrument_id = %s AND timeframe = %s AND ts >= %s",
+                [shift, instrument_id, timeframe, start],
+            ).rowcount
+
     def last_stale_indicator(
         self,
         timeframe: Timeframe,

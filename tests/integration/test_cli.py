@@ -22,6 +22,9 @@ SESSION = date(2021, 12, 7)
 
 Store = Callable[..., None]
 
+# Importing dagster-dbt and its like warns of what they themselves have not moved on from.
+LIBRARIES_OF_DAGSTER = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
 
 def run(*arguments: str, code: int = 0) -> Result:
     result = CliRunner().invoke(main.app, [str(each) for each in arguments])
@@ -404,6 +407,7 @@ def test_a_file_without_a_good_row_is_an_error(platform: Platform, tmp_path: Pat
     assert platform.reference.instruments("asx", ["PLS"]) == []
 
 
+@LIBRARIES_OF_DAGSTER
 def test_an_import_fills_the_tables_and_a_second_one_changes_nothing(
     platform: Platform, tmp_path: Path
 ) -> None:
@@ -426,6 +430,7 @@ def test_an_import_fills_the_tables_and_a_second_one_changes_nothing(
     assert "asx/bars_1" in latest["what"]
 
 
+@LIBRARIES_OF_DAGSTER
 def test_an_import_that_was_cut_off_is_taken_up_again(platform: Platform, tmp_path: Path) -> None:
     file = daily_file(tmp_path)
     import_daily(file, "--no-materialize")

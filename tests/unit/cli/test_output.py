@@ -73,14 +73,19 @@ def test_csv_leaves_null_empty() -> None:
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "rows.csv"
     target.write_text("old")
-    with pytest.raises(ZeroDivisionError), output_file(target) as draft:
-        draft.write_text("half")
-        raise ZeroDivisionError
+
+    def fail_half_way() -> None:
+        with output_file(target) as draft:
+            draft.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
     assert [each.name for each in tmp_path.iterdir()] == ["rows.csv"]
     assert target.read_text() == "old"
 
 
 def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="cannot be written"):
-        with output_file(tmp_path / "absent" / "rows.csv"):
-            pass
+    target = tmp_path / "absent" / "rows.csv"
+    with pytest.raises(InvalidInputError, match="cannot be written"), output_file(target):
+        pass
