@@ -14,7 +14,7 @@ from datetime import date
 import dagster as dg
 
 from scizor_assets.bars import PARTITIONS_PER_RUN
-from scizor_assets.definitions import build_defs
+from scizor_assets.build import build_defs
 from scizor_assets.partitions import partitions_of
 from scizor_core.errors import InvalidInputError, ScizorError
 from scizor_core.markets import Timeframe, get_market
@@ -46,11 +46,17 @@ class Launch:
 
 
 class Launcher:
-    """Executes launches on one instance with definitions that share the opened platform."""
+    """Executes launches on one instance with definitions that share the opened platform.
 
-    def __init__(self, platform: Platform) -> None:
+    Args:
+        platform: the opened platform.
+        marts: leave the dbt models out if false; loading them costs seconds.
+    """
+
+    def __init__(self, platform: Platform, *, marts: bool = True) -> None:
         self._platform = platform
-        self._defs = build_defs({"platform": dg.ResourceDefinition.hardcoded_resource(platform)})
+        resource = dg.ResourceDefinition.hardcoded_resource(platform)
+        self._defs = build_defs({"platform": resource}, marts=marts)
         self._job = self._defs.resolve_implicit_global_asset_job_def()
 
     @contextmanager
@@ -253,7 +259,7 @@ def materialize_sessions(
         RunFailedError: a run failed; the runs before it stand.
     """
     launches = launches_for_sessions(market, timeframe, session_dates, symbols)
-    launcher = Launcher(platform)
+    launcher = Launcher(platform, marts=False)
     with launcher.instance() as instance:
         for done, launch in enumerate(launches):
             if on_progress is not None:

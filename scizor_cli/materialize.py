@@ -28,7 +28,7 @@ def run_materialize(
     out = console()
     with Platform.open() as platform:
         with out.status("Loading the asset graph ..."):
-            launcher = Launcher(platform)
+            launcher = Launcher(platform, marts=asset.startswith(("marts/", "staging/")))
         chosen = None if symbols is None else tuple(symbols)
         launches = launcher.split(asset, *_bounds(partition, range_), chosen)
         facts: dict[str, dict[str, object]] = {}

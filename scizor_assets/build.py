@@ -1,0 +1,52 @@
+"""Put the graph together.
+
+Apart from `scizor_assets.definitions`, so that a command can build what it needs without dbt.
+"""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from scizor_assets.bars import BARS_ASSETS
+from scizor_assets.checks import ASSET_CHECKS
+from scizor_assets.indicators import INDICATORS_ASSETS
+from scizor_assets.jobs import JOBS
+from scizor_assets.quality import QUALITY_ASSETS
+from scizor_assets.reference import REFERENCE_ASSETS
+from scizor_resources.resources import default_resources
+
+
+def build_defs(
+    overrides: Mapping[str, object] | None = None, *, marts: bool = True
+) -> dg.Definitions:
+    """Return the definitions.
+
+    Args:
+        overrides: resources by name that take the place of the default ones (tests, CLI).
+        marts: leave the dbt models out if false; importing dagster_dbt costs seconds that a run
+            of bars has no use for.
+    """
+    return dg.Definitions(
+        assets=[
+            *REFERENCE_ASSETS,
+            *BARS_ASSETS,
+            *INDICATORS_ASSETS,
+            *QUALITY_ASSETS,
+            *_marts(marts),
+        ],
+        asset_checks=ASSET_CHECKS,
+        jobs=JOBS,
+        # A Celery worker's children may not have children; runs are what goes side by side.
+        executor=dg.in_process_executor,
+        resources={**default_resources(), **(overrides or {})},
+    )
+
+
+def _marts(wanted: bool) -> list[dg.AssetsDefinition]:
+    if not wanted:
+        return []
+    # dagster_dbt takes seconds to import
+    from scizor_assets.marts import build_marts
+
+    return [build_marts()]
+
