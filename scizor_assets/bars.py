@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from scizor_assets.common import OWNERS, SymbolsConfig, failures
+from scizor_assets.common import OWNERS, SymbolsConfig, failures, row_counts
 from scizor_assets.partitions import dates_of, partitions_of
 from scizor_core.markets import MARKETS, TIMEFRAMES, MarketSpec, Timeframe
 from scizor_resources.pipeline.collect import CollectReport
@@ -66,14 +66,14 @@ def build_bars_asset(market: MarketSpec, timeframe: Timeframe) -> dg.AssetsDefin
             report = platform.collector(market.name, timeframe).collect(start, end, config.symbols)
             if report.error is not None and not report.rows:
                 raise report.error
-        return dg.MaterializeResult(metadata=_metadata(report))
+        return dg.MaterializeResult(metadata=_metadata(report, row_counts(report.rows, context)))
 
     return bars
 
 
-def _metadata(report: CollectReport) -> dict[str, Any]:
+def _metadata(report: CollectReport, rows: dict[str, int]) -> dict[str, Any]:
     metadata: dict[str, Any] = {
-        "dagster/partition_row_count": report.rows,
+        **rows,
         "rows_inserted": report.written.inserted,
         "rows_changed": report.written.changed,
         "rows_unchanged": report.written.unchanged,

@@ -26,6 +26,17 @@ class SymbolsConfig(dg.Config):
     )
 
 
+def row_counts(rows: int, context: dg.AssetExecutionContext) -> dict[str, int]:
+    """Return the rows of a run as metadata.
+
+    Dagster attaches a run's metadata to each of its partitions, so that only a run of one
+    partition can say how many rows that partition has.
+    """
+    if len(context.partition_keys) == 1:
+        return {"dagster/partition_row_count": rows, "rows": rows}
+    return {"rows": rows}
+
+
 @contextmanager
 def failures() -> Iterator[None]:
     """Turn an error of ours into a `dg.Failure` that says so in one sentence.

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from scizor_assets.bars import PARTITIONS_PER_RUN
-from scizor_assets.common import OWNERS, SymbolsConfig, failures
+from scizor_assets.common import OWNERS, SymbolsConfig, failures, row_counts
 from scizor_assets.partitions import dates_of, partitions_of
 from scizor_core.markets import MARKETS, TIMEFRAMES, MarketSpec, Timeframe
 from scizor_resources.pipeline.enrich import enrich
@@ -52,7 +52,7 @@ def build_indicators_asset(market: MarketSpec, timeframe: Timeframe) -> dg.Asset
                 config.symbols,
             )
         metadata: dict[str, Any] = {
-            "dagster/partition_row_count": report.rows,
+            **row_counts(report.rows, context),
             "symbols": report.symbols,
             "rows_inserted": report.written.inserted,
             "rows_changed": report.written.changed,

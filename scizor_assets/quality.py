@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from scizor_assets.bars import PARTITIONS_PER_RUN
-from scizor_assets.common import OWNERS, SymbolsConfig, failures
+from scizor_assets.common import OWNERS, SymbolsConfig, failures, row_counts
 from scizor_assets.partitions import dates_of, partitions_of
 from scizor_core.markets import INTRADAY_TIMEFRAMES, MARKETS, MarketSpec, Timeframe
 from scizor_resources.platform import Platform
@@ -46,7 +46,7 @@ def build_completeness_asset(market: MarketSpec, *, daily: bool) -> dg.AssetsDef
                 start, end, daily=daily, symbols=config.symbols
             )
         metadata: dict[str, Any] = {
-            "dagster/partition_row_count": report.sessions,
+            **row_counts(report.sessions, context),
             "rows_changed": report.changed,
             "bars_expected": report.expected,
             "bars_present": report.present,

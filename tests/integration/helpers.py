@@ -94,7 +94,10 @@ def rows_of(symbol: str, bars: list[tuple[str, float, float, float, float, float
     """Return bars (time in UTC, open, high, low, close, volume) of a symbol as a source's rows."""
     frame = pd.DataFrame(bars, columns=["ts", "open", "high", "low", "close", "volume"])
     return frame.assign(
-        symbol=symbol, ts=pd.to_datetime(frame["ts"], utc=True, format="ISO8601"), source="fixed", is_final=True
+        symbol=symbol,
+        ts=pd.to_datetime(frame["ts"], utc=True, format="ISO8601"),
+        source="fixed",
+        is_final=True,
     )
 
 
