@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from datetime import date
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -150,9 +151,9 @@ def _show(console: Console, platform: Platform, steps: list[DemoStep]) -> None:
             console,
             "Bars by market, timeframe and source",
             connection.execute(
-                "SELECT market, timeframe, source, count(*) AS bars, "
-                "count(DISTINCT symbol) AS symbols, min(session_date) AS first_session, "
-                "max(session_date) AS last_session FROM market_data_bars "
+                "SELECT market, timeframe AS bars_of, source, count(*) AS bars, "
+                "count(DISTINCT symbol) AS symbols, min(session_date) AS first, "
+                "max(session_date) AS last FROM market_data_bars "
                 "GROUP BY 1, 2, 3 ORDER BY 1, length(timeframe), 2, 3"
             ).fetchall(),
         )
@@ -160,7 +161,7 @@ def _show(console: Console, platform: Platform, steps: list[DemoStep]) -> None:
             console,
             "Quality score, 0 to 100 (of sessions with bars)",
             connection.execute(
-                "SELECT s.market, c.timeframe, round(avg(c.score)::numeric, 1) AS score, "
+                "SELECT s.market, c.timeframe AS bars_of, round(avg(c.score)::numeric, 1) AS score, "
                 "count(*) AS sessions, sum(c.present) AS present, sum(c.quiet) AS quiet, "
                 "sum(c.missing) AS missing, sum(c.outliers) AS outliers "
                 "FROM quality.completeness AS c JOIN symbols AS s USING (instrument_id) "
@@ -171,9 +172,8 @@ def _show(console: Console, platform: Platform, steps: list[DemoStep]) -> None:
             console,
             "Quarantined rows (SELECT * FROM quality.quarantine)",
             connection.execute(
-                "SELECT origin AS file, symbol, timeframe, reason, count(*) AS rows, "
-                "min(row_number) AS first_row FROM quality.quarantine "
-                "GROUP BY 1, 2, 3, 4 ORDER BY count(*), 1 LIMIT 15"
+                "SELECT origin AS file, min(row_number) AS first_row, count(*) AS rows, reason "
+                "FROM quality.quarantine GROUP BY origin, reason ORDER BY count(*), 1 LIMIT 15"
             ).fetchall(),
         )
         for title, sql in SAMPLE_QUERIES:
@@ -185,13 +185,15 @@ def _show(console: Console, platform: Platform, steps: list[DemoStep]) -> None:
 
 
 def _table(console: Console, title: str, rows: list[dict[str, object]]) -> None:
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(
+        title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD
+    )
     if not rows:
         console.print(f"{title}: none")
         return
     for name, value in rows[0].items():
         is_number = isinstance(value, int | float) or type(value).__name__ == "Decimal"
-        table.add_column(name, justify="right" if is_number else "left")
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         style = "dim italic" if row.get("source") == "simulated" else None
         table.add_row(*(_text(value) for value in row.values()), style=style)

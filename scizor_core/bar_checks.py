@@ -106,12 +106,15 @@ def check_inside_session(bars: pd.DataFrame, market: str, timeframe: Timeframe) 
 
 
 def check_outliers(bars: pd.DataFrame, first_ts: pd.Timestamp) -> Finding:
-    """List the bars over the limits of `scizor_core.quality.find_outliers`; doubt, not error."""
+    """List the bars over the limits of `scizor_core.quality.find_outliers`; doubt, not error.
+
+    The first rows are those furthest over their own limit.
+    """
     found = find_outliers(bars, first_ts)
     symbols = bars[["instrument_id", "symbol"]].drop_duplicates()
-    named = found.merge(symbols, on="instrument_id").sort_values(
-        "value", key=abs, ascending=False, ignore_index=True
-    )
+    named = found.merge(symbols, on="instrument_id")
+    excess = named["value"].abs() / named["limit"]
+    named = named.loc[excess.sort_values(ascending=False, kind="stable").index]
     return _finding("outliers", named, ["rule", "value", "limit"])
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import pandas as pd
 
 from scizor_core.sessions import Session, get_calendar
-from scizor_resources.errors import BadRequest, ProviderError
+from scizor_resources.errors import ProviderError
 from scizor_resources.providers.base import (
     BarBatch,
     BarRequest,
@@ -65,16 +65,6 @@ def fetch_through(sources: list[BarSource], request: BarRequest) -> ChainAnswer:
             _add_up(answer.batch, holes.take(source.name, part, batch))
     answer.batch.empty_reasons = holes.reasons_without_bars()
     return answer
-
-
-def failed_entirely(answer: ChainAnswer) -> bool:
-    """Say whether not one provider could be used: every one asked failed."""
-    return bool(answer.asked) and len(answer.failures) == len(answer.asked)
-
-
-def is_permanent(answer: ChainAnswer) -> bool:
-    """Say whether asking again cannot help."""
-    return isinstance(answer.last_error, BadRequest)
 
 
 class _Holes:

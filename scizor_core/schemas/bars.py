@@ -6,6 +6,7 @@ quarantined with its reason and loses nothing else.
 """
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pandera.pandas as pa
 from pandera.engines.pandas_engine import DateTime
@@ -60,6 +61,19 @@ BARS = pa.DataFrameSchema(
 
 BAR_COLUMNS: tuple[str, ...] = tuple(BARS.columns)
 
+#: What each column's type is called when nothing has to be converted.
+_DTYPES: dict[str, str] = {
+    "instrument_id": "int64",
+    "timeframe": "str",
+    "ts": "datetime64[us, UTC]",
+    "session_date": "datetime64[us]",
+    **dict.fromkeys(("open", "high", "low", "close", "volume", "vwap"), "float64"),
+    "trade_count": "Int64",
+    "adj_close": "float64",
+    "source": "str",
+    "is_final": "bool",
+}
+
 
 def validate_bars(frame: pd.DataFrame) -> pd.DataFrame:
     """Return `frame` if it keeps the contract.
@@ -67,10 +81,67 @@ def validate_bars(frame: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ContractError: it does not; the message names the columns, checks and first values.
     """
+    if _is_plainly_valid(frame):
+        return frame
     try:
         return BARS.validate(frame, lazy=True)
     except pa.errors.SchemaErrors as error:
         raise contract_error("market.bars", error) from error
+
+
+def _is_plainly_valid(frame: pd.DataFrame) -> bool:
+    """Say whether `frame` keeps the contract, in a tenth of pandera's time.
+
+    False means only that pandera has to look, for the message or because it may convert a type.
+    """
+    if list(frame.columns) != list(BARS.columns) or frame.dtypes.astype(str).to_dict() != _DTYPES:
+        return False
+    words = frame["timeframe"].unique(), frame["source"].unique()
+    counts = frame["trade_count"]
+    prices = {name: frame[name].to_numpy() for name in PRICE_COLUMNS}
+    return bool(
+        (frame["instrument_id"].to_numpy() > 0).all()
+        and set(words[0]) <= set(TIMEFRAMES)
+        and all(isinstance(word, str) and 1 <= len(word) <= 64 for word in words[1])
+        and frame["ts"].notna().all()
+        and frame["session_date"].notna().all()
+        and all(_is_price(values) for values in prices.values())
+        and all(_is_price(values[~np.isnan(values)]) for values in _optional_prices(frame))
+        and (frame["volume"].to_numpy() >= 0).all()
+        and (frame["volume"].to_numpy() < np.inf).all()
+        and not (counts < 0).any()
+        and all((prices["high"] >= prices[name]).all() for name in ("open", "low", "close"))
+        and all((prices["low"] <= prices[name]).all() for name in ("open", "close"))
+        and _is_unique(frame)
+    )
+
+
+def _is_price(values: npt.NDArray[np.float64]) -> bool:
+    return bool((values > 0).all() and (values < np.inf).all())
+
+
+def _optional_prices(frame: pd.DataFrame) -> list[npt.NDArray[np.float64]]:
+    return [frame[name].to_numpy() for name in ("vwap", "adj_close")]
+
+
+def _is_unique(frame: pd.DataFrame) -> bool:
+    """Say whether no key occurs twice; rows that are sorted by key show it at once."""
+    ids, ts = frame["instrument_id"].to_numpy(), frame["ts"].to_numpy(dtype="datetime64[us]")
+    timeframes, _ = pd.factorize(frame["timeframe"])
+    if not _increase(ids, timeframes, ts):
+        order = np.lexsort((ts, timeframes, ids))
+        return _increase(ids[order], timeframes[order], ts[order])
+    return True
+
+
+def _increase(
+    ids: npt.NDArray[np.int64],
+    timeframes: npt.NDArray[np.int64],
+    ts: npt.NDArray[np.datetime64],
+) -> bool:
+    later = timeframes[1:] > timeframes[:-1]
+    later |= (timeframes[1:] == timeframes[:-1]) & (ts[1:] > ts[:-1])
+    return bool(((ids[1:] > ids[:-1]) | ((ids[1:] == ids[:-1]) & later)).all())
 
 
 def bar_faults(

@@ -19,7 +19,7 @@ from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
 from scizor_core.quality import absent_runs
 from scizor_core.schemas.bars import BAR_COLUMNS, bar_faults, repeated_bars
 from scizor_core.sessions import get_calendar
-from scizor_resources.chain import ChainAnswer, failed_entirely, fetch_through
+from scizor_resources.chain import ChainAnswer, fetch_through
 from scizor_resources.errors import ProviderError
 from scizor_resources.providers.base import BarRequest, BarSource, SymbolRef
 from scizor_resources.providers.tape import TapeSource
@@ -52,7 +52,7 @@ class CollectReport:
         latency_seconds: time spent waiting for providers.
         sources: source -> bars.
         failures: provider -> sentence, for providers that failed as a whole.
-        error: the last provider error, where not one provider could be used.
+        error: the last error of a provider that failed as a whole and left symbols open.
     """
 
     sessions: int = 0
@@ -258,7 +258,8 @@ class BarCollector:
         report.failures.update(answer.failures)
         report.requests += answer.batch.requests
         report.latency_seconds += answer.batch.latency_seconds
-        if failed_entirely(answer):
+        # A source that merely has nothing (the tape) does not make up for one that failed.
+        if answer.last_error is not None and answer.batch.empty_reasons:
             report.error = answer.last_error
         bars = answer.batch.bars.reset_index(drop=True)
         good, refused = split_bars(bars, self.market, self.timeframe)

@@ -181,15 +181,11 @@ def _move_obv(warehouse: Warehouse, timeframe: Timeframe, last: pd.DataFrame) ->
     """
     step = last["obv"] - last["stored_obv"]
     scale = last[["obv", "stored_obv"]].abs().max(axis=1)
-    moved = 0
-    with warehouse.connect() as connection:
-        # The tolerance with which a write tells a changed value from an equal one.
-        wrong = last.assign(step=step)[step.abs() > 1e-9 * scale]
-        for row in wrong.to_dict(orient="records"):
-            moved += connection.execute(
-                "UPDATE market.indicators SET obv = obv + %(step)s, computed_at = now() "
-                "WHERE instrument_id = %(instrument_id)s AND timeframe = %(timeframe)s "
-                "AND ts > %(ts)s",
-                {str(key): value for key, value in row.items()} | {"timeframe": timeframe},
-            ).rowcount
-    return moved
+    # The tolerance with which a write tells a changed value from an equal one.
+    wrong = last.assign(step=step)[step.abs() > 1e-9 * scale]
+    return sum(
+        warehouse.shift_obv(timeframe, instrument_id, ts + pd.Timedelta(microseconds=1), shift)
+        for instrument_id, ts, shift in zip(
+            wrong["instrument_id"].tolist(), wrong["ts"], wrong["step"].tolist(), strict=True
+        )
+    )

@@ -18,6 +18,7 @@ class TableSpec:
         key: primary key columns.
         arrow_schema: columns and wire types of a write.
         stamp: column that says when a row was last written.
+        lock: number under which writers of the same month of this table take turns.
         revisions: table that keeps the old values of a changed row, None where none is kept.
         tolerances: column -> SQL of the scale (of stored row `{old}`) below 1e-9 of which two
             values count as equal. Derived values carry rounding of the order 1e-13 that depends on
@@ -28,13 +29,19 @@ class TableSpec:
     key: tuple[str, ...]
     arrow_schema: pa.Schema
     stamp: str
+    lock: int
     revisions: str | None = None
     tolerances: dict[str, str] = field(default_factory=dict)
 
     @property
     def staging(self) -> str:
-        """Name of the temporary table a write goes through."""
+        """Name of the temporary table that a merge puts its rows into."""
         return f"staging_{self.name}"
+
+    @property
+    def pending(self) -> str:
+        """Name of the temporary table of the staged rows that are new or differ."""
+        return f"pending_{self.name}"
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -44,10 +51,26 @@ class TableSpec:
 
 @dataclass(frozen=True)
 class MergeStatements:
-    """The SQL of one merge; each of `merge` answers one count: changed, protected, written."""
+    """The SQL of one merge, in order of use.
 
-    create_staging: str
-    merge: tuple[str, str, str]
+    `classify`, `keep` and `change` take as parameters the first and last ts of the rows, their
+    timeframes and their instruments, so that only the partitions concerned are read.
+
+    Attributes:
+        create: makes the two temporary tables, once for each connection.
+        classify: picks from the staged rows those that are new or differ.
+        count: answers how many of them are to change, are protected, are new.
+        keep: keeps the old values of the rows that are to change; empty where none are kept.
+        change: updates them.
+        insert: inserts the new ones.
+    """
+
+    create: tuple[str, str]
+    classify: str
+    count: str
+    keep: str
+    change: str
+    insert: str
 
 
 #: Columns that live on a scale of 0 to 100, whatever the price.
@@ -78,6 +101,7 @@ BARS = TableSpec(
         ]
     ),
     stamp="ingested_at",
+    lock=7_249_003,
     revisions="bar_revisions",
 )
 
@@ -96,6 +120,7 @@ INDICATORS = TableSpec(
         ]
     ),
     stamp="computed_at",
+    lock=7_249_004,
     tolerances={
         column: "100.0"
         if column in _OSCILLATORS
@@ -108,60 +133,67 @@ INDICATORS = TableSpec(
 
 
 def merge_statements(table: TableSpec) -> MergeStatements:
-    """Return the statements that merge the staging table into `table`.
+    """Return the statements that merge the staged rows into `table`.
 
-    Simulated rows never replace real ones. Rows are locked in key order before their old values
-    are kept, so that two writers of the same rows cannot record a revision twice.
+    Simulated rows never replace real ones. The caller holds the locks of the months concerned,
+    so no other writer comes between the statements.
     """
     target, staging = f"market.{table.name}", f"pg_temp.{table.staging}"
-    names = table.arrow_schema.names
+    pending = f"pg_temp.{table.pending}"
+    columns = ", ".join(table.arrow_schema.names)
     match = " AND ".join(f"t.{column} = s.{column}" for column in table.key)
-
-    def differs(old: str, new: str) -> str:
-        exact = [column for column in table.values if column not in table.tolerances]
-        before = ", ".join(f"{old}.{column}" for column in exact)
-        after = ", ".join(f"{new}.{column}" for column in exact)
-        near = "".join(
-            f" OR ({old}.{column} IS NULL) <> ({new}.{column} IS NULL) OR "
-            f"abs({old}.{column} - {new}.{column}) > 1e-9 * {scale.format(old=old)}"
-            for column, scale in table.tolerances.items()
+    bounds = "t.ts BETWEEN %s AND %s AND t.timeframe = ANY(%s) AND t.instrument_id = ANY(%s)"
+    replaced = "s.is_stored AND NOT s.is_protected"
+    protected = "(s.source LIKE 'simulated%%' AND t.source NOT LIKE 'simulated%%')"
+    keep = ""
+    if table.revisions is not None:
+        names = [*(n for n in table.arrow_schema.names if n != "session_date"), table.stamp]
+        keep = (
+            f"INSERT INTO market.{table.revisions} ({', '.join(names)}, superseded_by) "  # noqa: S608  # names are constants of this module
+            f"SELECT {', '.join(f't.{name}' for name in names)}, s.source "
+            f"FROM {target} AS t JOIN {pending} AS s ON {match} "
+            f"WHERE {bounds} AND {replaced} FOR UPDATE OF t"
         )
-        return f"(({before}) IS DISTINCT FROM ({after}){near})"
-
-    def protected(old: str, new: str) -> str:
-        return f"({new}.source LIKE 'simulated%' AND {old}.source NOT LIKE 'simulated%')"
-
-    locked = (
-        f"SELECT t.*, s.source AS superseded_by FROM {target} AS t JOIN {staging} AS s ON {match} "  # noqa: S608  # names are constants of this module
-        f"WHERE {differs('t', 's')} AND NOT {protected('t', 's')} ORDER BY {', '.join(f't.{k}' for k in table.key)} "
-        "FOR UPDATE OF t"
-    )
-    if table.revisions is None:
-        changed = f"WITH old AS ({locked}) SELECT count(*) FROM old"  # noqa: S608
-    else:
-        kept = ", ".join([*(n for n in names if n != "session_date"), table.stamp])
-        changed = (
-            f"WITH old AS ({locked}), kept AS (INSERT INTO market.{table.revisions} "  # noqa: S608
-            f"({kept}, superseded_by) SELECT {kept}, superseded_by FROM old RETURNING 1) "
-            "SELECT count(*) FROM kept"
-        )
-    columns = ", ".join(names)
-    assignments = ", ".join(f"{column} = excluded.{column}" for column in table.values)
-    where = differs("stored", "excluded")
-    guard = protected("stored", "excluded")
     return MergeStatements(
-        create_staging=(
-            f"CREATE TEMPORARY TABLE {table.staging} ON COMMIT DROP AS "  # noqa: S608
-            f"SELECT {columns} FROM {target} WITH NO DATA"
+        create=(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {table.staging} ON COMMIT DELETE ROWS AS "  # noqa: S608
+            f"SELECT {columns} FROM {target} WITH NO DATA",
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {table.pending} ON COMMIT DELETE ROWS AS "  # noqa: S608
+            f"SELECT {columns}, true AS is_stored, true AS is_protected "
+            f"FROM {target} WITH NO DATA",
         ),
-        merge=(
-            changed,
-            f"SELECT count(*) FROM {target} AS t JOIN {staging} AS s ON {match} "  # noqa: S608
-            f"WHERE {protected('t', 's')}",
-            f"WITH written AS (INSERT INTO {target} AS stored ({columns}) "  # noqa: S608
-            f"SELECT {columns} FROM {staging} ORDER BY {', '.join(table.key)} "
-            f"ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {assignments}, "
-            f"{table.stamp} = now() WHERE {where} AND NOT {guard} RETURNING 1) "
-            "SELECT count(*) FROM written",
+        classify=(
+            f"INSERT INTO {pending} SELECT s.*, t.ts IS NOT NULL, "  # noqa: S608
+            f"t.ts IS NOT NULL AND {protected} FROM {staging} AS s "
+            f"LEFT JOIN {target} AS t ON {match} AND {bounds} "
+            f"WHERE t.ts IS NULL OR {_differs(table)}"
+        ),
+        count=(
+            f"SELECT count(*) FILTER (WHERE {replaced}) AS changed, "  # noqa: S608
+            "count(*) FILTER (WHERE s.is_protected) AS protected, "
+            f"count(*) FILTER (WHERE NOT s.is_stored) AS inserted FROM {pending} AS s"
+        ),
+        keep=keep,
+        change=(
+            f"UPDATE {target} AS t SET "  # noqa: S608
+            f"{', '.join(f'{column} = s.{column}' for column in table.values)}, "
+            f"{table.stamp} = now() FROM {pending} AS s WHERE {match} AND {bounds} AND {replaced}"
+        ),
+        insert=(
+            f"INSERT INTO {target} ({columns}) SELECT {columns} FROM {pending} AS s "  # noqa: S608
+            f"WHERE NOT s.is_stored ORDER BY {', '.join(table.key)}"
         ),
     )
+
+
+def _differs(table: TableSpec) -> str:
+    """Return SQL that is true where staged row `s` is not what is stored in `t`."""
+    exact = [column for column in table.values if column not in table.tolerances]
+    before = ", ".join(f"t.{column}" for column in exact)
+    after = ", ".join(f"s.{column}" for column in exact)
+    near = "".join(
+        f" OR (t.{column} IS NULL) <> (s.{column} IS NULL) OR "
+        f"abs(t.{column} - s.{column}) > 1e-9 * {scale.format(old='t')}"
+        for column, scale in table.tolerances.items()
+    )
+    return f"(({before}) IS DISTINCT FROM ({after}){near})"

@@ -8,7 +8,7 @@ import pytest
 
 from scizor_assets.bars import BARS_ASSETS, build_bars_asset
 from scizor_assets.common import SymbolsConfig
-from scizor_assets.definitions import build_defs
+from scizor_assets.build import build_defs
 from scizor_core.markets import MARKETS
 from scizor_resources.errors import (
     AuthError,
@@ -63,7 +63,7 @@ def run(
     *,
     raise_on_error: bool = True,
 ) -> dg.ExecuteInProcessResult:
-    defs = build_defs({"platform": dg.ResourceDefinition.hardcoded_resource(platform)})
+    defs = build_defs({"platform": dg.ResourceDefinition.hardcoded_resource(platform)}, marts=False)
     tags = {}
     if last is not None:
         tags["dagster/asset_partition_range_start"] = str(partition)
@@ -169,7 +169,9 @@ def test_a_range_in_one_run_fills_each_of_its_sessions(
 ) -> None:
     assets = ["asx/bars_5m", "asx/indicators_5m"]
     result = run(platform, instance, assets, FIRST, FOURTH, symbols=["CBA"])
-    days = query(platform, "SELECT session_date::text AS d, count(*) AS n FROM asx.bars_5m GROUP BY 1")
+    days = query(
+        platform, "SELECT session_date::text AS d, count(*) AS n FROM asx.bars_5m GROUP BY 1"
+    )
     assert {row["d"]: row["n"] for row in days} == dict.fromkeys([FIRST, SECOND, THIRD, FOURTH], 72)
     events = result.asset_materializations_for_node("asx__bars_5m")
     assert [event.partition for event in events] == [FIRST, SECOND, THIRD, FOURTH]
@@ -277,7 +279,7 @@ def only_checks(
     platform: Platform, instance: dg.DagsterInstance, asset: str, partition: str
 ) -> dg.ExecuteInProcessResult:
     """Run the checks of an asset without the asset, as the UI can."""
-    defs = build_defs({"platform": dg.ResourceDefinition.hardcoded_resource(platform)})
+    defs = build_defs({"platform": dg.ResourceDefinition.hardcoded_resource(platform)}, marts=False)
     selection = dg.AssetSelection.checks_for_assets(dg.AssetKey.from_user_string(asset))
     job = dg.define_asset_job("only_checks", selection=selection)
     everything = dg.Definitions.merge(defs, dg.Definitions(jobs=[job]))
@@ -292,7 +294,7 @@ def only_checks(
 def test_checks_run_without_a_partition_and_without_data(
     platform: Platform, instance: dg.DagsterInstance, asset: str
 ) -> None:
-    defs = build_defs({"platform": dg.ResourceDefinition.hardcoded_resource(platform)})
+    defs = build_defs({"platform": dg.ResourceDefinition.hardcoded_resource(platform)}, marts=False)
     selection = dg.AssetSelection.checks_for_assets(dg.AssetKey.from_user_string(asset))
     job = dg.define_asset_job("only_checks", selection=selection)
     everything = dg.Definitions.merge(defs, dg.Definitions(jobs=[job]))
