@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from scizor_assets.common import OWNERS, SymbolsConfig, failures, row_counts
+from scizor_assets.common import OWNERS, CollectConfig, failures, row_counts
 from scizor_assets.partitions import dates_of, partitions_of
 from scizor_core.markets import MARKETS, TIMEFRAMES, MarketSpec, Timeframe
 from scizor_resources.pipeline.collect import CollectReport
@@ -58,12 +58,14 @@ def build_bars_asset(market: MarketSpec, timeframe: Timeframe) -> dg.AssetsDefin
     )
     def bars(
         context: dg.AssetExecutionContext,
-        config: SymbolsConfig,
+        config: CollectConfig,
         platform: dg.ResourceParam[Platform],
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # generic in stubs only
         start, end = dates_of(context.partition_time_window)
         with failures():
-            report = platform.collector(market.name, timeframe).collect(start, end, config.symbols)
+            report = platform.collector(market.name, timeframe).collect(
+                start, end, config.symbols, config.providers
+            )
             if report.error is not None and not report.rows:
                 raise report.error
         return dg.MaterializeResult(metadata=_metadata(report, row_counts(report.rows, context)))

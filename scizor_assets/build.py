@@ -49,4 +49,3 @@ def _marts(wanted: bool) -> list[dg.AssetsDefinition]:
     from scizor_assets.marts import build_marts
 
     return [build_marts()]
-

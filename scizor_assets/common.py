@@ -18,6 +18,17 @@ warnings.filterwarnings("ignore", message=".*`backfill_policy`.*", category=Beta
 OWNERS: list[str] = ["team:market-data"]
 
 
+class CollectConfig(dg.Config):
+    """Run config of bars: which symbols, and which providers of the chain may be asked."""
+
+    symbols: list[str] | None = Field(
+        default=None, description="Only these symbols; by default everything watched or on tape."
+    )
+    providers: list[str] | None = Field(
+        default=None, description="Only these providers of the market's chain; by default all."
+    )
+
+
 class SymbolsConfig(dg.Config):
     """Run config that narrows a run to some symbols (repair, backfill of a new symbol)."""
 

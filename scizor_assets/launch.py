@@ -21,6 +21,9 @@ from scizor_core.markets import Timeframe, get_market
 from scizor_resources.dagster_home import prepare_dagster_home, process_environment
 from scizor_resources.platform import Platform
 
+#: Assets that cannot be narrowed to some symbols.
+_WHOLE = ("marts/", "staging/", "reference/")
+
 
 class RunFailedError(ScizorError):
     """A run did not succeed; the message holds each failed step's sentence."""
@@ -35,6 +38,7 @@ class Launch:
         partition: one partition key, None for unpartitioned assets.
         last_partition: end of a range that starts at `partition`, both included.
         symbols: narrows the run to these.
+        providers: narrows what bars are asked of to these.
         title: what the run does, for progress displays.
     """
 
@@ -43,6 +47,7 @@ class Launch:
     last_partition: str | None = None
     symbols: tuple[str, ...] | None = None
     title: str = ""
+    providers: tuple[str, ...] | None = None
 
 
 class Launcher:
@@ -146,17 +151,16 @@ class Launcher:
     def _run_config(self, launch: Launch) -> dict[str, object]:
         # The console belongs to the progress display; the same lines are in the event log.
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-        if launch.symbols is None:
-            return dict(quiet)
-        config = {"config": {"symbols": list(launch.symbols)}}
-        return {
-            **quiet,
-            "ops": {
-                asset.replace("/", "__"): config
-                for asset in launch.assets
-                if not asset.startswith(("marts/", "staging/", "reference/"))
-            },
-        }
+        ops: dict[str, dict[str, dict[str, list[str]]]] = {}
+        for asset in launch.assets:
+            config = {}
+            if launch.symbols is not None and not asset.startswith(_WHOLE):
+                config["symbols"] = list(launch.symbols)
+            if launch.providers is not None and "/bars_" in asset:
+                config["providers"] = list(launch.providers)
+            if config:
+                ops[asset.replace("/", "__")] = {"config": config}
+        return {**quiet, "ops": ops}
 
     def split(
         self,
@@ -209,6 +213,7 @@ def launches_for_sessions(
     timeframe: Timeframe,
     session_dates: Sequence[date],
     symbols: Sequence[str] | None = None,
+    providers: tuple[str, ...] | None = None,
 ) -> list[Launch]:
     """Return the launches that bring everything below new bars of a timeframe up to date.
 
@@ -217,6 +222,7 @@ def launches_for_sessions(
         timeframe: finest timeframe that has new bars; coarser ones follow from it.
         session_dates: sessions with new bars.
         symbols: only these symbols.
+        providers: only these providers of the market's chain.
     """
     spec = get_market(market)
     chosen = None if symbols is None else tuple(symbols)
@@ -233,7 +239,7 @@ def launches_for_sessions(
     for first, last in _runs_of(partitions, keys, PARTITIONS_PER_RUN[timeframe]):
         shown = first if first == last else f"{first} to {last}"
         title = f"{spec.name} {'/'.join(group)} {shown}"
-        launches.append(Launch(assets, first, last, chosen, title))
+        launches.append(Launch(assets, first, last, chosen, title, providers))
     return launches
 
 
@@ -244,6 +250,7 @@ def materialize_sessions(
     session_dates: Sequence[date],
     symbols: Sequence[str] | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
+    providers: tuple[str, ...] | None = None,
 ) -> int:
     """Materialize bars, indicators and completeness of those sessions; returns the runs made.
 
@@ -254,11 +261,12 @@ def materialize_sessions(
         session_dates: sessions to fill.
         symbols: only these symbols.
         on_progress: called with runs done, runs in all and the title of the next.
+        providers: only these providers of the market's chain.
 
     Raises:
         RunFailedError: a run failed; the runs before it stand.
     """
-    launches = launches_for_sessions(market, timeframe, session_dates, symbols)
+    launches = launches_for_sessions(market, timeframe, session_dates, symbols, providers)
     launcher = Launcher(platform, marts=False)
     with launcher.instance() as instance:
         for done, launch in enumerate(launches):

@@ -15,14 +15,14 @@ app = typer.Typer(
 @contextmanager
 def _libpq_url() -> Iterator[str]:
     """Yield the database's URL; the embedded server runs meanwhile where none is configured."""
-    from scizor_resources.embedded import EmbeddedServers
+    from scizor_resources.embedded.servers import EmbeddedServers
     from scizor_resources.settings import load_settings
 
     settings = load_settings()
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value()
     else:
-        with EmbeddedServers(settings.home) as servers:
+        with EmbeddedServers(settings.home, valkey=False) as servers:
             yield servers.start().libpq_url
 
 

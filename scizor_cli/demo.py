@@ -22,9 +22,12 @@ from scizor_resources.settings import Settings, load_settings, profile_path
 SIMULATED_SESSIONS: tuple[date, ...] = tuple(date(2022, 1, day) for day in (13, 14, 17, 18, 19))
 
 _PROFILE = """\
-# Written by `scizor demo`: the ASX portfolio runs on the simulated source (source = 'simulated').
-# Delete this file to ask real providers for the ASX again.
+# Written by `scizor demo`: the ASX portfolio runs on the simulated source (source = 'simulated'),
+# the other markets on the tape alone, so that nothing is asked of the internet.
+# Delete this file to ask real providers again.
 SCIZOR_CHAIN_ASX=tape,simulated
+SCIZOR_CHAIN_US=tape
+SCIZOR_CHAIN_CRYPTO=tape
 """
 
 SAMPLE_QUERIES: tuple[tuple[str, str], ...] = (
@@ -161,7 +164,8 @@ def _show(console: Console, platform: Platform, steps: list[DemoStep]) -> None:
             console,
             "Quality score, 0 to 100 (of sessions with bars)",
             connection.execute(
-                "SELECT s.market, c.timeframe AS bars_of, round(avg(c.score)::numeric, 1) AS score, "
+                "SELECT s.market, c.timeframe AS bars_of, "
+                "round(avg(c.score)::numeric, 1) AS score, "
                 "count(*) AS sessions, sum(c.present) AS present, sum(c.quiet) AS quiet, "
                 "sum(c.missing) AS missing, sum(c.outliers) AS outliers "
                 "FROM quality.completeness AS c JOIN symbols AS s USING (instrument_id) "

@@ -249,8 +249,15 @@ def _materialize(
             progress.update(task, completed=done, total=total, description=title)
 
         for timeframe, days in sessions.items():
+            # What an import stores is what its file holds; no other provider is asked for more.
             materialize_sessions(
-                platform, instrument.market, timeframe, days, [instrument.symbol], advance
+                platform,
+                instrument.market,
+                timeframe,
+                days,
+                [instrument.symbol],
+                advance,
+                ("tape",),
             )
 
 

@@ -154,7 +154,7 @@ def _valkey(settings: "Settings") -> ServerReport:
 
 def _embedded(settings: "Settings", name: str, report: ServerReport) -> str | None:
     """Fill in an embedded server's report and return its URL, None where it does not run."""
-    from scizor_resources.embedded import EmbeddedServers
+    from scizor_resources.embedded.servers import EmbeddedServers
 
     for found in EmbeddedServers(settings.home).status():
         if found.name == name:

@@ -18,7 +18,7 @@ import psutil
 from rich.console import Console
 
 from scizor_resources.dagster_home import prepare_dagster_home, process_environment
-from scizor_resources.embedded import describe_port_owner, port_is_free
+from scizor_resources.embedded.ports import describe_port_owner, port_is_free
 from scizor_resources.errors import ServerError
 from scizor_resources.platform import Platform
 from scizor_resources.settings import Settings, load_settings

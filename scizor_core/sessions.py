@@ -167,7 +167,7 @@ class SessionCalendar:
     def is_open(self, at: datetime) -> bool:
         """Say whether the market trades at that instant (aware datetime)."""
         index = self._index_at(at)
-        return index >= 0 and _naive(at) < self._closes[index]
+        return bool(index >= 0 and _naive(at) < self._closes[index])
 
     def next_open(self, at: datetime) -> datetime | None:
         """Return the first open after that instant, None where the calendar ends."""

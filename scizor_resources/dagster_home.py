@@ -97,6 +97,8 @@ def process_environment(settings: Settings, endpoints: Endpoints, home: Path) ->
         "SCIZOR_HOME": str(settings.home),
         "DAGSTER_HOME": str(home),
         "DAGSTER_DISABLE_TELEMETRY": "1",
+        # One INSERT for all partitions of an asset in a run instead of four statements for each.
+        "DAGSTER_EVENT_BATCH_SIZE": "1000",
         "PYTHONUNBUFFERED": "1",
     }
 

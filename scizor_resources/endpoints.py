@@ -1,7 +1,7 @@
 """Where PostgreSQL and Valkey are, in the spelling that each client library wants."""
 
 from dataclasses import dataclass
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import sqlalchemy as sa
 
@@ -56,7 +56,7 @@ class Endpoints:
         return self._parsed().set(drivername="postgresql").render_as_string(hide_password=True)
 
     def _database(self, driver: str) -> str:
-        return self._parsed().set(drivername=driver).render_as_string(hide_password=False)
+        return _render(self._parsed().set(drivername=driver))
 
     @property
     def libpq_url(self) -> str:
@@ -75,7 +75,7 @@ class Endpoints:
         given = url.query.get("options", ())
         chosen = [given] if isinstance(given, str) else list(given)
         options = " ".join([*chosen, f"-csearch_path={DAGSTER_SCHEMA}"])
-        return url.update_query_dict({"options": options}).render_as_string(hide_password=False)
+        return _render(url.update_query_dict({"options": options}))
 
     @property
     def broker_url(self) -> str:
@@ -110,3 +110,25 @@ class Endpoints:
             "SCIZOR_BROKER_URL": self.broker_url,
             **self.dbt_environment,
         }
+
+
+def _render(url: sa.URL) -> str:
+    """Return the URL with every special character as %XX.
+
+    SQLAlchemy writes blanks as they are, and as "+" in the query; libpq refuses the first and takes
+    the second for a plus sign.
+    """
+    user = quote(url.username or "", safe="")
+    password = "" if url.password is None else ":" + quote(str(url.password), safe="")
+    host = url.host or ""
+    place = f"[{host}]" if ":" in host else quote(host, safe=",")
+    port = "" if url.port is None else f":{url.port}"
+    pairs = [
+        f"{quote(name, safe='')}={quote(value, safe='')}"
+        for name, values in url.query.items()
+        for value in ((values,) if isinstance(values, str) else values)
+    ]
+    login = f"{user}{password}@" if user or password else ""
+    path = "" if url.database is None else "/" + quote(url.database, safe="")
+    query = "?" + "&".join(pairs) if pairs else ""
+    return f"{url.drivername}://{login}{place}{port}{path}{query}"

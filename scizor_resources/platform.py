@@ -12,8 +12,9 @@ from types import TracebackType
 
 import sqlalchemy as sa
 
+from scizor_core.errors import ConfigError
 from scizor_core.markets import MARKETS, Timeframe
-from scizor_resources.embedded import EmbeddedServers
+from scizor_resources.embedded.servers import EmbeddedServers
 from scizor_resources.endpoints import Endpoints
 from scizor_resources.pipeline.collect import BarCollector
 from scizor_resources.pipeline.completeness import CompletenessMeter
@@ -164,12 +165,16 @@ class Platform:
 
 
 def _servers(settings: Settings) -> tuple[EmbeddedServers | None, Endpoints]:
-    if settings.database_url is not None and settings.redis_url is not None:
-        return None, Endpoints(
-            settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
-        )
-    servers = EmbeddedServers(settings.home)
+    database, redis = (
+        None if configured is None else configured.get_secret_value()
+        for configured in (settings.database_url, settings.redis_url)
+    )
+    if database is not None and redis is not None:
+        return None, Endpoints(database, redis)
+    servers = EmbeddedServers(settings.home, postgres=database is None, valkey=redis is None)
     started = servers.start()
-    database = settings.database_url.get_secret_value() if settings.database_url else None
-    redis = settings.redis_url.get_secret_value() if settings.redis_url else None
-    return servers, Endpoints(database or started.libpq_url, redis or started.redis_url)
+    try:
+        return servers, Endpoints(database or started.libpq_url, redis or started.redis_url)
+    except ConfigError:
+        servers.stop()
+        raise

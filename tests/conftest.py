@@ -20,7 +20,7 @@ os.environ.setdefault("SCIZOR_DAILY_START", "2000-01-01")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DBT_SEND_ANONYMOUS_USAGE_STATS", "0")
 
-from scizor_resources.embedded import EmbeddedServers
+from scizor_resources.embedded.servers import EmbeddedServers
 from scizor_resources.endpoints import Endpoints
 from scizor_resources.platform import Platform
 from scizor_resources.settings import load_settings
@@ -52,14 +52,20 @@ class Database:
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Endpoints]:
+def embedded() -> Iterator[EmbeddedServers]:
     """The servers, started once for all tests."""
     with (
         tempfile.TemporaryDirectory(prefix="scizor test ") as home,
         EmbeddedServers(Path(home)) as running,
     ):
-        started = running.start()
-        yield Endpoints(started.libpq_url, started.redis_url)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def servers(embedded: EmbeddedServers) -> Endpoints:
+    """Where the servers are reached."""
+    started = embedded.start()
+    return Endpoints(started.libpq_url, started.redis_url)
 
 
 def _create(servers: Endpoints, name: str, template: str) -> Endpoints:

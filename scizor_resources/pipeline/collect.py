@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import pandas as pd
 
 from scizor_core.bars import resample_bars
-from scizor_core.errors import InvalidInputError
+from scizor_core.errors import ConfigError, InvalidInputError
 from scizor_core.instruments import Instrument
 from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
 from scizor_core.quality import absent_runs
@@ -114,30 +114,52 @@ class BarCollector:
         self._calendar = get_calendar(market)
 
     def collect(
-        self, start: date, end: date, symbols: Sequence[str] | None = None
+        self,
+        start: date,
+        end: date,
+        symbols: Sequence[str] | None = None,
+        providers: Sequence[str] | None = None,
     ) -> CollectReport:
         """Fill the sessions `start <= session_date < end`.
 
         Args:
             start: first session date.
             end: first date no longer asked for.
-            symbols: only these; by default the watchlist and what the tape has.
+            symbols: only these; by default the watchlist and what the tape has. What is on the
+                tape without being watched is a user's own affair: no other provider is asked.
+            providers: only these of the chain, by name; by default all of them.
 
         Raises:
+            ConfigError: a provider that is not in this market's chain.
             UnknownSymbolError: a symbol that the platform does not know.
             WarehouseError: PostgreSQL refused.
         """
+        self._check_providers(providers)
         report = CollectReport()
         step = timedelta(days=CHUNK_DAYS[self.timeframe])
         while start < end:
             until = min(start + step, end)
-            self._collect_chunk(start, until, symbols, report)
+            self._collect_chunk(start, until, symbols, providers, report)
             start = until
         report.missing = {k: v for k, v in report.missing.items() if k not in report.got}
         return report
 
+    def _check_providers(self, providers: Sequence[str] | None) -> None:
+        known = [source.name for source in self._sources]
+        for name in providers or ():
+            if name not in known:
+                raise ConfigError(
+                    f"'{name}' is not in the chain of market '{self.market}' "
+                    f"({', '.join(known)}): see SCIZOR_CHAIN_{self.market.upper()}."
+                )
+
     def _collect_chunk(
-        self, start: date, end: date, symbols: Sequence[str] | None, report: CollectReport
+        self,
+        start: date,
+        end: date,
+        symbols: Sequence[str] | None,
+        providers: Sequence[str] | None,
+        report: CollectReport,
     ) -> None:
         sessions = self._calendar.sessions(start, end)
         window = self._window(start, end)
@@ -149,8 +171,12 @@ class BarCollector:
         done: set[tuple[int, pd.Timestamp]] = set()
         if self.timeframe in _FINER:
             done = self._resample(window, instruments, report)
-        for request in self._requests(start, end, window, instruments, done, report):
-            self._ask(request, done, report)
+        unwatched = set[int]() if symbols is not None else self._unwatched(instruments)
+        for tape_only in (False, True):
+            group = [each for each in instruments if (each.instrument_id in unwatched) == tape_only]
+            sources = self._chain(providers, tape_only=tape_only)
+            for request in self._requests(start, end, window, group, done, report):
+                self._ask(sources, request, done, report)
 
     def _window(self, start: date, end: date) -> tuple[datetime, datetime] | None:
         if self.timeframe == "1d":
@@ -166,13 +192,7 @@ class BarCollector:
     ) -> list[Instrument]:
         if symbols is not None:
             return _in_turn(self._reference.resolve(self.market, symbols))
-        wanted = {
-            entry.symbol
-            for entry in self._reference.watchlist(self.market, active_only=True)
-            if self.timeframe == "1d"
-            or (entry.collect_1min if self.timeframe == "1m" else entry.collect_5min)
-            or (entry.collect_1min and self.timeframe == "15m")
-        }
+        wanted = self._watched()
         for source in self._sources:
             if isinstance(source, TapeSource):
                 wanted |= set(source.symbols(self.market, self.timeframe, first, last))
@@ -186,6 +206,19 @@ class BarCollector:
             except InvalidInputError as error:
                 report.missing[symbol] = str(error)
         return _in_turn(self._reference.instruments(self.market, sorted(wanted)))
+
+    def _watched(self) -> set[str]:
+        return {
+            entry.symbol
+            for entry in self._reference.watchlist(self.market, active_only=True)
+            if self.timeframe == "1d"
+            or (entry.collect_1min if self.timeframe == "1m" else entry.collect_5min)
+            or (entry.collect_1min and self.timeframe == "15m")
+        }
+
+    def _unwatched(self, instruments: list[Instrument]) -> set[int]:
+        watched = self._watched()
+        return {each.instrument_id for each in instruments if each.symbol not in watched}
 
     def _resample(
         self,
@@ -243,16 +276,23 @@ class BarCollector:
                 )
         return requests
 
-    def _chain(self) -> list[BarSource]:
+    def _chain(self, providers: Sequence[str] | None, *, tape_only: bool) -> list[BarSource]:
         """Return the providers to ask; 15m is asked of nobody but the tape (a user's own file)."""
-        if self.timeframe == "15m":
-            return [source for source in self._sources if isinstance(source, TapeSource)]
-        return self._sources
+        return [
+            source
+            for source in self._sources
+            if (providers is None or source.name in providers)
+            and (isinstance(source, TapeSource) or not (tape_only or self.timeframe == "15m"))
+        ]
 
     def _ask(
-        self, request: BarRequest, done: set[tuple[int, pd.Timestamp]], report: CollectReport
+        self,
+        sources: list[BarSource],
+        request: BarRequest,
+        done: set[tuple[int, pd.Timestamp]],
+        report: CollectReport,
     ) -> None:
-        answer = fetch_through(self._chain(), request)
+        answer = fetch_through(sources, request)
         ids = {ref.symbol: ref.instrument_id for ref in request.symbols}
         report.missing.update(self._reasons(answer))
         report.failures.update(answer.failures)

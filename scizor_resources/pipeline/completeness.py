@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from scizor_core.instruments import WatchlistEntry
@@ -139,7 +140,7 @@ class CompletenessMeter:
         quarantined = self._quarantined(timeframe, start, end)
         # A session without any trade has no daily bar and is not known to have been quiet.
         quiet = {} if timeframe == "1d" else self._no_trades(timeframe, start, end)
-        present = {key: pd.DatetimeIndex(part["ts"]) for key, part in _by_session(bars)}
+        present = _by_session(bars)
         nothing = pd.DatetimeIndex([], dtype="datetime64[us, UTC]")
         rows = []
         for session in self._calendar.sessions(start, end):
@@ -253,12 +254,18 @@ class CompletenessMeter:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _by_session(bars: pd.DataFrame) -> list[tuple[tuple[int, pd.Timestamp], pd.DataFrame]]:
-    groups = bars.groupby(["instrument_id", "session_date"], sort=False)
-    return [
-        ((int(part["instrument_id"].iloc[0]), part["session_date"].iloc[0]), part)
-        for _, part in groups
-    ]
+def _by_session(bars: pd.DataFrame) -> dict[tuple[int, pd.Timestamp], pd.DatetimeIndex]:
+    """Return the bar starts per instrument and session; `bars` come ordered by both."""
+    if bars.empty:
+        return {}
+    ids, days = bars["instrument_id"].to_numpy(), bars["session_date"].to_numpy()
+    edges = np.flatnonzero((ids[1:] != ids[:-1]) | (days[1:] != days[:-1])) + 1
+    starts, ends = [0, *edges.tolist()], [*edges.tolist(), len(bars)]
+    times = pd.DatetimeIndex(bars["ts"])
+    return {
+        (int(ids[start]), pd.Timestamp(days[start])): times[start:end]
+        for start, end in zip(starts, ends, strict=True)
+    }
 
 
 def _collects(entry: WatchlistEntry, timeframe: Timeframe) -> bool:

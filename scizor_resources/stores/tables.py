@@ -53,12 +53,15 @@ class TableSpec:
 class MergeStatements:
     """The SQL of one merge, in order of use.
 
-    `classify`, `keep` and `change` take as parameters the first and last ts of the rows, their
-    timeframes and their instruments, so that only the partitions concerned are read.
+    `classify_by_key`, `keep` and `change` take as parameters the first and last ts of the rows, so
+    that only the partitions concerned are read; `classify` takes the timeframes and instruments
+    of the rows too.
 
     Attributes:
         create: makes the two temporary tables, once for each connection.
-        classify: picks from the staged rows those that are new or differ.
+        classify: picks from the staged rows those that are new or differ; reads all that is
+            stored of these instruments in the range, whatever the planner believes.
+        classify_by_key: the same; for few rows, which may lie far apart.
         count: answers how many of them are to change, are protected, are new.
         keep: keeps the old values of the rows that are to change; empty where none are kept.
         change: updates them.
@@ -67,6 +70,7 @@ class MergeStatements:
 
     create: tuple[str, str]
     classify: str
+    classify_by_key: str
     count: str
     keep: str
     change: str
@@ -142,7 +146,14 @@ def merge_statements(table: TableSpec) -> MergeStatements:
     pending = f"pg_temp.{table.pending}"
     columns = ", ".join(table.arrow_schema.names)
     match = " AND ".join(f"t.{column} = s.{column}" for column in table.key)
-    bounds = "t.ts BETWEEN %s AND %s AND t.timeframe = ANY(%s) AND t.instrument_id = ANY(%s)"
+    # Not the instruments here: PostgreSQL 18 puts `= ANY` beside the key's `=` into one index scan,
+    # which then walks the whole partition for each row (268 s instead of 0.2 s, measured).
+    bounds = "t.ts BETWEEN %s AND %s"
+    # OFFSET 0 keeps the planner from looking rows up one by one.
+    in_range = (
+        f"(SELECT {columns} FROM {target} WHERE ts BETWEEN %s AND %s "  # noqa: S608  # names are constants of this module
+        "AND timeframe = ANY(%s) AND instrument_id = ANY(%s) OFFSET 0)"
+    )
     replaced = "s.is_stored AND NOT s.is_protected"
     protected = "(s.source LIKE 'simulated%%' AND t.source NOT LIKE 'simulated%%')"
     keep = ""
@@ -154,6 +165,10 @@ def merge_statements(table: TableSpec) -> MergeStatements:
             f"FROM {target} AS t JOIN {pending} AS s ON {match} "
             f"WHERE {bounds} AND {replaced} FOR UPDATE OF t"
         )
+    classify = (
+        f"INSERT INTO {pending} SELECT s.*, t.ts IS NOT NULL, t.ts IS NOT NULL AND {protected} "  # noqa: S608
+        f"FROM {staging} AS s LEFT JOIN {{}} WHERE t.ts IS NULL OR {_differs(table)}"
+    )
     return MergeStatements(
         create=(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {table.staging} ON COMMIT DELETE ROWS AS "  # noqa: S608
@@ -162,12 +177,8 @@ def merge_statements(table: TableSpec) -> MergeStatements:
             f"SELECT {columns}, true AS is_stored, true AS is_protected "
             f"FROM {target} WITH NO DATA",
         ),
-        classify=(
-            f"INSERT INTO {pending} SELECT s.*, t.ts IS NOT NULL, "  # noqa: S608
-            f"t.ts IS NOT NULL AND {protected} FROM {staging} AS s "
-            f"LEFT JOIN {target} AS t ON {match} AND {bounds} "
-            f"WHERE t.ts IS NULL OR {_differs(table)}"
-        ),
+        classify=classify.format(f"{in_range} AS t ON {match}"),
+        classify_by_key=classify.format(f"{target} AS t ON {match} AND {bounds}"),
         count=(
             f"SELECT count(*) FILTER (WHERE {replaced}) AS changed, "  # noqa: S608
             "count(*) FILTER (WHERE s.is_protected) AS protected, "

@@ -7,8 +7,8 @@ import dagster as dg
 import pytest
 
 from scizor_assets.bars import BARS_ASSETS, build_bars_asset
-from scizor_assets.common import SymbolsConfig
 from scizor_assets.build import build_defs
+from scizor_assets.common import SymbolsConfig
 from scizor_core.markets import MARKETS
 from scizor_resources.errors import (
     AuthError,
@@ -324,7 +324,7 @@ def test_a_provider_failure_fails_the_step_and_only_what_can_mend_is_retried(
     error: ProviderError,
     retried: bool,
 ) -> None:
-    monkeypatch.setattr(platform, "sources", lambda market: [FailingSource(error)])
+    monkeypatch.setattr(platform, "sources", lambda _market: [FailingSource(error)])
     with pytest.raises(dg.Failure, match="It did not answer") as caught:
         run(platform, instance, ["asx/bars_5m"], FIRST, symbols=["CBA"])
     assert caught.value.allow_retries is retried
@@ -366,7 +366,7 @@ def test_an_impossible_row_of_the_watchlist_is_told_and_stops_nothing(
 
 
 class FakeCollector:
-    def collect(self, start: object, end: object, symbols: object) -> CollectReport:
+    def collect(self, _start: object, _end: object, _symbols: object) -> CollectReport:
         return CollectReport(
             sessions=1,
             asked={"CBA", "BHP"},

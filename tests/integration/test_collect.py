@@ -139,9 +139,8 @@ def test_rows_of_which_nothing_is_usable_are_not_called_empty(platform: Platform
 def test_a_delisted_symbol_is_stated_and_not_asked(platform: Platform) -> None:
     source = FixedSource()
     report = collector(platform, "5m", source).collect(date(2022, 1, 20), date(2022, 1, 21))
-    assert report.missing["APT"].startswith(
-        "delisted: last traded on 2022-01-19; acquired by Block"
-    )
+    reason = "delisted: last traded on 2022-01-19; acquired by Block"
+    assert report.missing["APT"].startswith(reason)
     assert "APT" not in source.asked_symbols()
     assert "CBA" in source.asked_symbols()
 
@@ -173,8 +172,8 @@ def test_a_code_that_another_company_has_now_gives_each_its_own_bars(platform: P
     )
     rows = query(
         platform,
-        "SELECT s.name, array_agg(b.session_date::text ORDER BY b.ts) AS days FROM market.bars AS b "
-        "JOIN public.symbols AS s USING (instrument_id) GROUP BY 1",
+        "SELECT s.name, array_agg(b.session_date::text ORDER BY b.ts) AS days "
+        "FROM market.bars AS b JOIN public.symbols AS s USING (instrument_id) GROUP BY 1",
     )
     assert {row["name"]: row["days"] for row in rows} == {
         "Afterpay": days[:2],
@@ -264,7 +263,7 @@ def test_a_run_killed_half_way_and_run_again_leaves_what_an_unbroken_run_leaves(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CHUNK_DAYS, "1m", 2)
-    start, end = date(2022, 1, 4), date(2022, 1, 9)  # three pieces, the last with one session
+    start, end = date(2022, 1, 4), date(2022, 1, 12)  # pieces of two days, one a weekend
     broken = FailingSource(KeyboardInterrupt(), after=2, inner=simulated())
     with pytest.raises(KeyboardInterrupt):
         collector(platform, "1m", broken).collect(start, end, ["TLS"])

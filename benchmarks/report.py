@@ -1,0 +1,36 @@
+"""Figures as a table."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.common import Figure
+
+
+def show(found: Mapping[str, Sequence[Figure]]) -> None:
+    """Print the figures of each benchmark."""
+    table = Table(title="Measured on this machine, now")
+    for heading in ("benchmark", "what"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("measured", justify="right", style="bold", no_wrap=True)
+    table.add_column("target", justify="right", no_wrap=True)
+    table.add_column("peer", justify="right", no_wrap=True)
+    table.add_column("which peer", overflow="fold")
+    for name, figures in found.items():
+        for figure in figures:
+            table.add_row(
+                name,
+                figure.what,
+                f"{number(figure.value)} {figure.unit}",
+                figure.target,
+                "" if figure.peer is None else number(figure.peer),
+                figure.peer_name,
+            )
+        table.add_section()
+    Console().print(table)
+
+
+def number(value: float) -> str:
+    """Return a number with the digits that mean something."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
