@@ -14,7 +14,7 @@ speed is taken to hold.
 import argparse
 import io
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pandas as pd
 import psycopg
@@ -59,12 +59,9 @@ def write(warehouse: Warehouse, batches: list[pd.DataFrame], expected: WriteResu
     Raises:
         SystemExit: the result is not the expected one, so that the time would mean nothing.
     """
-    result = WriteResult()
-    taken = 0.0
-    for batch in batches:
-        written: list[WriteResult] = []
-        taken += seconds(lambda batch=batch: written.append(warehouse.write_bars(batch)))
-        result += written[0]
+    results: list[WriteResult] = []
+    taken = seconds(lambda: results.extend(warehouse.write_bars(batch) for batch in batches))
+    result = sum(results, start=WriteResult())
     if result != expected:
         raise SystemExit(f"Expected {expected}, got {result}.")
     return taken
@@ -158,45 +155,23 @@ def measure(rows: int = ROWS, runs: int = RUNS) -> list[Figure]:
         found = [run_once(servers, bars) for _ in range(runs)]
         sample = bars.head(TO_SQL_ROWS)
         database = new_database(servers, "bench_load")
-        multi = len(sample) / statistics.median([to_sql(database, sample)])
+        multi = len(sample) / to_sql(database, sample)
 
     def speed(name: str) -> float:
         return len(bars) / statistics.median(once[name] for once in found)
 
     csv, csv_name = speed("csv"), "COPY of CSV text, one table, same key, no validation"
     note = f"{len(bars):,} rows, {symbols} symbols, median of {runs}; load {load_average():.1f}"
-    figure: Callable[..., Figure] = Figure
+    reach = ">= 350,000"
     return [
-        figure(
-            "new bars, month by month",
-            speed("by_month"),
-            "rows/s",
-            csv,
-            csv_name,
-            ">= 350,000",
-            note,
+        Figure("new, month by month", speed("by_month"), "rows/s", csv, csv_name, reach, note),
+        Figure("new, symbol by symbol", speed("by_symbol"), "rows/s", csv, csv_name, reach, note),
+        Figure(
+            "new, month by month", speed("by_month"), "rows/s", multi,
+            f"DataFrame.to_sql(method='multi'), {TO_SQL_ROWS:,} rows", reach, note,
         ),
-        figure(
-            "new bars, symbol by symbol",
-            speed("by_symbol"),
-            "rows/s",
-            csv,
-            csv_name,
-            ">= 350,000",
-            note,
-        ),
-        figure("the same bars again, nothing changes", speed("same"), "rows/s", note=note),
-        figure(
-            "one bar in a hundred changed, old values kept", speed("changed"), "rows/s", note=note
-        ),
-        figure(
-            "new bars, month by month, again",
-            speed("by_month"),
-            "rows/s",
-            multi,
-            "DataFrame.to_sql(method='multi')",
-            note=f"peer: {TO_SQL_ROWS:,} rows",
-        ),
+        Figure("the same again, nothing changes", speed("same"), "rows/s", note=note),
+        Figure("again with 1 % changed, old values kept", speed("changed"), "rows/s", note=note),
     ]
 
 

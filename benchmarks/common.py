@@ -47,10 +47,12 @@ class Figure:
 @contextmanager
 def embedded_servers() -> Iterator[Endpoints]:
     """Run PostgreSQL and Valkey in a temporary directory, away from what the user has."""
-    with tempfile.TemporaryDirectory(prefix="scizor-bench-") as home:
-        with EmbeddedServers(Path(home)) as running:
-            started = running.start()
-            yield Endpoints(started.libpq_url, started.redis_url)
+    with (
+        tempfile.TemporaryDirectory(prefix="scizor-bench-") as home,
+        EmbeddedServers(Path(home)) as running,
+    ):
+        started = running.start()
+        yield Endpoints(started.libpq_url, started.redis_url)
 
 
 def new_database(servers: Endpoints, name: str) -> Endpoints:

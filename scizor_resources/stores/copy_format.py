@@ -6,6 +6,7 @@ the server needs the same core. Whole columns at a time take 0.3 s.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -146,13 +147,26 @@ PACKED_BAR = (
 )
 
 
-def unpack_bars(blobs: list[bytes]) -> npt.NDArray[np.void]:
-    """Return the rows of `PACKED_BAR` blobs, one after the other.
+def unpack_bars(blobs: list[bytes]) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns of `PACKED_BAR` blobs, one blob after the other.
 
     `ts`, `ingested_at` (microseconds) and `session_date` (days) count from 1970-01-01.
     """
-    rows = np.frombuffer(b"".join(blobs), dtype=_PACKED_BAR).astype(_PACKED_BAR.newbyteorder("="))
-    rows["ts"] += _EPOCH_US
-    rows["ingested_at"] += _EPOCH_US
-    rows["session_date"] += _EPOCH_DAYS
-    return rows
+    rows = np.frombuffer(b"".join(blobs), dtype=_PACKED_BAR)
+    columns = {
+        name: rows[name].astype(rows[name].dtype.newbyteorder("="))
+        for name in rows.dtype.fields or ()
+    }
+    columns["ts"] += _EPOCH_US
+    columns["ingested_at"] += _EPOCH_US
+    columns["session_date"] += _EPOCH_DAYS
+    return columns
+
+
+def first_ts(blob: bytes) -> int:
+    """Return the `ts` of a blob's first row, in microseconds since 2000-01-01."""
+    return int.from_bytes(blob[:8], "big", signed=True)
+
+
+#: Bytes of a row of `PACKED_BAR`.
+PACKED_BAR_BYTES = _PACKED_BAR.itemsize

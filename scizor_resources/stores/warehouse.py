@@ -31,7 +31,13 @@ from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
 from scizor_core.schemas.bars import BAR_COLUMNS, validate_bars
 from scizor_core.schemas.indicators import INDICATOR_ROW_COLUMNS, validate_indicators
 from scizor_resources.errors import WarehouseError
-from scizor_resources.stores.copy_format import PACKED_BAR, copy_chunks, unpack_bars
+from scizor_resources.stores.copy_format import (
+    PACKED_BAR,
+    PACKED_BAR_BYTES,
+    copy_chunks,
+    first_ts,
+    unpack_bars,
+)
 from scizor_resources.stores.tables import BARS, INDICATORS, TableSpec, merge_statements
 
 READ_BAR_COLUMNS: tuple[str, ...] = (
@@ -43,8 +49,9 @@ READ_BAR_COLUMNS: tuple[str, ...] = (
 
 #: From so many rows on, a month without a partition is loaded before it becomes one.
 LOAD_ROWS = 10_000
-#: What a merge may use to hash the staged rows; with the server's 4 MB they would go to disk.
-_MERGE_MEMORY = "128MB"
+#: What a merge may use to hash the staged rows, and a read to gather bars; with the 4 MB that
+#: servers have by default both go to disk.
+_WORK_MEMORY = "128MB"
 
 _Row = dict[str, Any]
 
@@ -131,6 +138,7 @@ class _KeptConnection:
                 self._url, autocommit=True, prepare_threshold=None, row_factory=dict_row
             )
             self._owner = os.getpid()
+            self._connection.execute(f"SET work_mem = '{_WORK_MEMORY}'")
             self.temporary = set()
         return self._connection
 
@@ -351,34 +359,6 @@ class Warehouse:
         ]
         return pd.concat(parts).set_index("instrument_id")
 
-    def next_indicators(
-        self, timeframe: Timeframe, after: "pd.Series[pd.Timestamp]"
-    ) -> list[dict[str, Any]]:
-        """Return per instrument the first indicator row after a bar start, where there is one.
-
-        Args:
-            timeframe: timeframe of the rows.
-            after: bar start, indexed by instrument_id.
-
-        Returns:
-            instrument_id, ts and obv of the row, close and volume of its bar.
-        """
-        with self.connect() as connection:
-            return connection.execute(
-                "SELECT i.instrument_id, i.ts, i.obv, b.close, b.volume "
-                "FROM unnest(%s::int[], %s::timestamptz[]) AS a (instrument_id, ts) "
-                "CROSS JOIN LATERAL (SELECT * FROM market.indicators AS x "
-                "WHERE x.instrument_id = a.instrument_id AND x.timeframe = %s AND x.ts > a.ts "
-                "ORDER BY x.ts LIMIT 1) AS i JOIN market.bars AS b "
-                "ON b.instrument_id = i.instrument_id AND b.timeframe = %s AND b.ts = i.ts",
-                [
-                    [int(str(each)) for each in after.index],
-                    [ts.to_pydatetime() for ts in after],
-                    timeframe,
-                    timeframe,
-                ],
-            ).fetchall()
-
     def shift_obv(
         self, timeframe: Timeframe, instrument_id: int, start: datetime, shift: float
     ) -> int:
@@ -389,36 +369,6 @@ class Warehouse:
                 "WHERE instrument_id = %s AND timeframe = %s AND ts >= %s",
                 [shift, instrument_id, timeframe, start],
             ).rowcount
-
-    def last_stale_indicator(
-        self,
-        timeframe: Timeframe,
-        instrument_ids: Sequence[int],
-        at: datetime,
-        count: int,
-        newest: datetime,
-    ) -> datetime | None:
-        """Return the last of the next `count` rows from `at` on that are older than the bars.
-
-        Args:
-            timeframe: timeframe of the rows.
-            instrument_ids: instruments to look at.
-            at: first row start.
-            count: how many rows per instrument bars before `at` can still move.
-            newest: arrival of the newest bar before `at`; rows computed earlier are stale.
-
-        Returns:
-            Start of the last stale row, None where none is stale.
-        """
-        with self.connect() as connection:
-            row = connection.execute(
-                "SELECT max(i.ts) AS ts FROM unnest(%s::int[]) AS s (instrument_id) "
-                "CROSS JOIN LATERAL (SELECT ts, computed_at FROM market.indicators AS x "
-                "WHERE x.instrument_id = s.instrument_id AND x.timeframe = %s AND x.ts >= %s "
-                "ORDER BY x.ts LIMIT %s) AS i WHERE i.computed_at < %s",
-                [list(instrument_ids), timeframe, at, count, newest],
-            ).fetchone()
-        return None if row is None else row["ts"]
 
     def ensure_partitions(self, table: str, ts: "pd.Series[pd.Timestamp]") -> None:
         """Make the monthly partitions of `market.<table>` that these times need."""
@@ -596,7 +546,6 @@ def _merge(
     _copy(connection, f"pg_temp.{table.staging}", rows)
     within = limits[:2]
     if len(rows) >= LOAD_ROWS:
-        connection.execute(f"SET LOCAL work_mem = '{_MERGE_MEMORY}'")
         # Without statistics, as after a load, it may be chosen, and sorts both sides: four times
         # as slow as a hash.
         connection.execute("SET LOCAL enable_mergejoin = off")
@@ -689,12 +638,16 @@ def _packed(
 def _bar_frame(blobs: list[_Row], symbols: Mapping[int, str]) -> pd.DataFrame:
     """Return packed bars as a frame of `READ_BAR_COLUMNS`, ordered by instrument_id and ts."""
     known = [blob for blob in blobs if blob["instrument_id"] in symbols]
+    known.sort(key=lambda blob: (blob["instrument_id"], first_ts(blob["bars"])))
     bars = unpack_bars([blob["bars"] for blob in known])
-    lengths = np.array([len(blob["bars"]) for blob in known], dtype=np.int64) // bars.itemsize
+    lengths = np.array([len(blob["bars"]) for blob in known], dtype=np.int64) // PACKED_BAR_BYTES
     group = np.repeat(np.arange(len(known)), lengths)
     ids = np.array([blob["instrument_id"] for blob in known], dtype=np.int32)[group]
-    order = np.lexsort((bars["ts"], ids))
-    bars, group, ids = bars[order], group[order], ids[order]
+    earlier = (ids[:-1] < ids[1:]) | ((ids[:-1] == ids[1:]) & (bars["ts"][:-1] <= bars["ts"][1:]))
+    if not earlier.all():
+        order = np.lexsort((bars["ts"], ids))
+        bars = {name: values[order] for name, values in bars.items()}
+        group, ids = group[order], ids[order]
     names = [symbols[blob["instrument_id"]] for blob in known]
     columns: dict[str, Any] = {
         **{name: bars[name] for name in ("open", "high", "low", "close", "volume", "vwap")},

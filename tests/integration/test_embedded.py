@@ -105,7 +105,7 @@ class Client:
 
 @pytest.fixture(scope="module")
 def used_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which the servers ran once; only ever copied.
+    """A home in which the servers ran once; no test leaves it unusable.
 
     Its PostgreSQL waits for no disk: the page cache outlives whatever a test kills.
     """
@@ -118,6 +118,13 @@ def used_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def home(used_home: Path) -> Iterator[Path]:
+    """A home with data in it, in which nothing runs before and after the test."""
+    yield used_home
+    end_servers(used_home)
+
+
+@pytest.fixture
 def new_home(tmp_path: Path) -> Iterator[Path]:
     """A home that does not exist yet, whose servers do not outlive the test."""
     path = tmp_path / "home"
@@ -126,8 +133,8 @@ def new_home(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def home(used_home: Path, new_home: Path) -> Path:
-    """A home with data in it (initdb writes 40 MB to the disk; a copy does not wait for it)."""
+def copied_home(used_home: Path, new_home: Path) -> Path:
+    """A home with data in it that the test may spoil."""
     subprocess.run(["cp", "-a", used_home, new_home], check=True)  # keeps the owner
     return new_home
 
@@ -169,6 +176,7 @@ def socket_directory(redis_url: str) -> Path:
 
 def write_row(endpoints: ServerEndpoints) -> None:
     with psycopg.connect(endpoints.libpq_url) as connection:
+        connection.execute("DROP TABLE IF EXISTS kept")
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
 
 
@@ -546,11 +554,11 @@ def test_a_fork_of_the_owner_cannot_stop_the_servers(home: Path) -> None:
     assert done.stdout.strip() == "[True, True]"
 
 
-def test_servers_stop_even_when_their_home_was_deleted(home: Path) -> None:
-    servers = EmbeddedServers(home)
+def test_servers_stop_even_when_their_home_was_deleted(copied_home: Path) -> None:
+    servers = EmbeddedServers(copied_home)
     servers.start()
-    pids = list(running(home).values())
-    shutil.rmtree(home)
+    pids = list(running(copied_home).values())
+    shutil.rmtree(copied_home)
     servers.stop()
     assert [pid is not None and is_gone(pid) for pid in pids] == [True, True]
 
@@ -595,12 +603,12 @@ def program_copies() -> set[Path]:
 
 
 @as_root
-def test_under_root_data_copied_by_root_is_handed_to_the_servers_account(home: Path) -> None:
-    with EmbeddedServers(home) as servers:
+def test_under_root_data_copied_by_root_is_handed_to_the_servers_account(copied_home: Path) -> None:
+    with EmbeddedServers(copied_home) as servers:
         write_row(servers.start())
-    for path in (home, *home.rglob("*")):
+    for path in (copied_home, *copied_home.rglob("*")):
         os.chown(path, 0, 0)
-    with EmbeddedServers(home) as servers:
+    with EmbeddedServers(copied_home) as servers:
         assert read_row(servers.start()) == (42,)
 
 
@@ -707,21 +715,23 @@ def test_a_disk_that_fills_up_is_named_as_the_cause(tmp_path: Path) -> None:
 
 
 @as_root
-def test_data_moved_to_another_disk_is_used_through_a_link(home: Path, tmp_path: Path) -> None:
+def test_data_moved_to_another_disk_is_used_through_a_link(
+    copied_home: Path, tmp_path: Path
+) -> None:
     disk = tmp_path / "disk"
     with mounted(disk, "200m"):
-        shutil.move(home / "postgres", disk / "postgres")
-        (home / "postgres").symlink_to(disk / "postgres")
-        with EmbeddedServers(home, valkey=False) as servers:
+        shutil.move(copied_home / "postgres", disk / "postgres")
+        (copied_home / "postgres").symlink_to(disk / "postgres")
+        with EmbeddedServers(copied_home, valkey=False) as servers:
             write_row(servers.start())
             assert read_row(servers.start()) == (42,)
 
 
-def test_data_of_another_major_version_is_refused_and_left_alone(home: Path) -> None:
-    (home / "postgres" / "PG_VERSION").write_text("17\n", encoding="utf-8")
+def test_data_of_another_major_version_is_refused_and_left_alone(copied_home: Path) -> None:
+    (copied_home / "postgres" / "PG_VERSION").write_text("17\n", encoding="utf-8")
     with pytest.raises(ServerError, match="was written by PostgreSQL 17"):
-        EmbeddedServers(home).start()
-    assert (home / "postgres" / "PG_VERSION").read_text(encoding="utf-8") == "17\n"
+        EmbeddedServers(copied_home).start()
+    assert (copied_home / "postgres" / "PG_VERSION").read_text(encoding="utf-8") == "17\n"
 
 
 def test_foreign_files_in_the_data_directory_are_refused_and_left_alone(new_home: Path) -> None:
@@ -740,18 +750,18 @@ def test_an_initdb_that_was_killed_half_way_is_done_again(new_home: Path) -> Non
     assert not (new_home / "postgres.new").exists()
 
 
-def test_a_bad_setting_is_named_and_nothing_is_left_running(home: Path) -> None:
-    with (home / "postgres" / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
+def test_a_bad_setting_is_named_and_nothing_is_left_running(copied_home: Path) -> None:
+    with (copied_home / "postgres" / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
         file.write("no_such_setting = 1\n")
     with pytest.raises(ServerError, match=r"a setting is not valid.*no_such_setting"):
-        EmbeddedServers(home).start()
-    assert running(home) == {"postgres": None, "valkey": None}
+        EmbeddedServers(copied_home).start()
+    assert running(copied_home) == {"postgres": None, "valkey": None}
 
 
-def test_a_damaged_control_file_is_reported_in_postgresqls_words(home: Path) -> None:
-    (home / "postgres" / "global" / "pg_control").unlink()
+def test_a_damaged_control_file_is_reported_in_postgresqls_words(copied_home: Path) -> None:
+    (copied_home / "postgres" / "global" / "pg_control").unlink()
     with pytest.raises(ServerError, match=r"did not come up; it said last: .*could not find"):
-        EmbeddedServers(home).start()
+        EmbeddedServers(copied_home).start()
 
 
 @pytest.mark.parametrize("name", [".s.PGSQL.5432", "valkey.sock"])

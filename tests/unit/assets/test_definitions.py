@@ -89,8 +89,7 @@ def test_an_asset_has_group_owner_kinds_and_description(spec: dg.AssetSpec) -> N
     assert spec.group_name not in (None, "default")
     assert spec.description
     assert 1 <= len(spec.kinds) <= 3
-    if not spec.key.path[0].startswith(("marts", "staging")):
-        assert list(spec.owners) == ["team:market-data"]
+    assert list(spec.owners) == ["team:market-data"]
 
 
 @pytest.mark.parametrize(
