@@ -193,7 +193,7 @@ def ping(endpoints: ServerEndpoints) -> bool:
 # -- a plain start ------------------------------------------------------------------------------
 
 
-def test_the_database_has_the_settings_of_a_laptop(servers: Endpoints) -> None:
+def test_a_new_database_has_the_settings_of_a_laptop(new_home: Path) -> None:
     expected = {
         "server_encoding": "UTF8",
         "lc_messages": "C",
@@ -209,7 +209,10 @@ def test_the_database_has_the_settings_of_a_laptop(servers: Endpoints) -> None:
         "fsync": "on",
         "listen_addresses": "",
     }
-    with psycopg.connect(servers.libpq_url) as connection:
+    with (
+        EmbeddedServers(new_home, valkey=False) as servers,
+        psycopg.connect(servers.start().libpq_url) as connection,
+    ):
         rows = connection.execute(
             "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s)",
             [list(expected)],
