@@ -11,17 +11,16 @@ from benchmarks.common import Figure
 def show(found: Mapping[str, Sequence[Figure]]) -> None:
     """Print the figures of each benchmark."""
     table = Table(title="Measured on this machine, now")
-    for heading in ("benchmark", "what"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("what", overflow="fold")
     table.add_column("measured", justify="right", style="bold", no_wrap=True)
-    table.add_column("target", justify="right", no_wrap=True)
+    table.add_column("target", justify="right")
     table.add_column("peer", justify="right", no_wrap=True)
     table.add_column("which peer", overflow="fold")
     for name, figures in found.items():
+        table.add_row(f"[bold]{name}[/]")
         for figure in figures:
             table.add_row(
-                name,
-                figure.what,
+                f"  {figure.what}",
                 f"{number(figure.value)} {figure.unit}",
                 figure.target,
                 "" if figure.peer is None else number(figure.peer),

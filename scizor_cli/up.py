@@ -1,22 +1,18 @@
 """`scizor up`: servers, code server, webserver, daemon and one warm worker, until Ctrl-C."""
 
 import contextlib
-import json
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from types import FrameType
 
-import psutil
 from rich.console import Console
 
+from scizor_cli.supervisor import Supervisor
 from scizor_resources.dagster_home import prepare_dagster_home, process_environment
 from scizor_resources.embedded.ports import describe_port_owner, port_is_free
 from scizor_resources.errors import ServerError
@@ -24,162 +20,6 @@ from scizor_resources.platform import Platform
 from scizor_resources.settings import Settings, load_settings
 
 READY_TIMEOUT_SECONDS = 180
-STOP_TIMEOUT_SECONDS = 20
-#: A process that dies this often within a minute is not restarted again.
-MAX_RESTARTS_PER_MINUTE = 3
-
-
-@dataclass
-class Child:
-    """A process that `up` keeps running.
-
-    Attributes:
-        name: for people and for the log's file name.
-        arguments: command line.
-        process: the running process, None before the first start.
-        starts: monotonic times of the starts in the last minute.
-    """
-
-    name: str
-    arguments: list[str]
-    process: subprocess.Popen[bytes] | None = None
-    starts: list[float] = field(default_factory=list)
-
-
-class Supervisor:
-    """Starts children in sessions of their own, restarts what dies, stops all in order.
-
-    Args:
-        environment: environment of every child.
-        directory: working directory of every child.
-        log_directory: where each child's output goes.
-        record: file that names the children, so that the next start finds the remains of a
-            supervisor that was killed.
-    """
-
-    def __init__(
-        self, environment: Mapping[str, str], directory: Path, log_directory: Path, record: Path
-    ) -> None:
-        self._environment, self._directory = dict(environment), directory
-        self._log_directory, self._record = log_directory, record
-        self._children: list[Child] = []
-        log_directory.mkdir(parents=True, exist_ok=True)
-
-    def clear_remains(self) -> int:
-        """End processes that a killed supervisor has left behind; returns how many."""
-        if not self._record.exists():
-            return 0
-        try:
-            known = json.loads(self._record.read_text())
-        except ValueError:
-            known = []
-        remains = [process for each in known if (process := _same_process(each)) is not None]
-        _end(remains)
-        self._record.unlink(missing_ok=True)
-        return len(remains)
-
-    def start(self, name: str, arguments: list[str]) -> None:
-        """Start a child."""
-        child = Child(name, arguments)
-        self._children.append(child)
-        self._spawn(child)
-
-    def _spawn(self, child: Child) -> None:
-        now = time.monotonic()
-        child.starts = [*(at for at in child.starts if now - at < 60), now]  # noqa: PLR2004  # a minute
-        with (self._log_directory / f"{child.name}.log").open("ab") as log:
-            child.process = subprocess.Popen(
-                child.arguments,
-                env=self._environment,
-                cwd=self._directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C is for the supervisor, which then stops its children in order.
-                start_new_session=True,
-            )
-        self._write_record()
-
-    def _write_record(self) -> None:
-        running = []
-        for child in self._children:
-            if child.process is not None and child.process.poll() is None:
-                try:
-                    created = psutil.Process(child.process.pid).create_time()
-                except psutil.NoSuchProcess:
-                    continue
-                running.append({"pid": child.process.pid, "created": created})
-        self._record.write_text(json.dumps(running))
-
-    def check(self, console: Console) -> None:
-        """Restart what has died.
-
-        Raises:
-            ServerError: a child dies again and again.
-        """
-        for child in self._children:
-            if child.process is None or child.process.poll() is None:
-                continue
-            log = self._log_directory / f"{child.name}.log"
-            if len(child.starts) > MAX_RESTARTS_PER_MINUTE:
-                raise ServerError(
-                    f"The {child.name} ended {len(child.starts)} times within a minute "
-                    f"(last exit code {child.process.returncode}). Its last words: "
-                    f"{last_line(log)} The whole log: {log}"
-                )
-            console.print(
-                f"[yellow]The {child.name} ended with code {child.process.returncode}; "
-                f"starting it again (log: {log}).[/]"
-            )
-            self._spawn(child)
-
-    def stop(self) -> None:
-        """Stop all children, the last one started first."""
-        processes = []
-        for child in reversed(self._children):
-            if child.process is not None and child.process.poll() is None:
-                try:
-                    processes.append(psutil.Process(child.process.pid))
-                except psutil.NoSuchProcess:
-                    continue
-        _end(processes)
-        for child in self._children:
-            if child.process is not None:
-                child.process.wait()
-        self._record.unlink(missing_ok=True)
-
-
-def _same_process(record: dict[str, float]) -> psutil.Process | None:
-    """Return the recorded process if it still runs; a pid may have been given away since."""
-    try:
-        process = psutil.Process(int(record["pid"]))
-        return process if abs(process.create_time() - record["created"]) < 1 else None
-    except (psutil.NoSuchProcess, KeyError):
-        return None
-
-
-def _end(processes: list[psutil.Process]) -> None:
-    """Ask processes and their descendants to stop, then make them."""
-    descendants = []
-    for process in processes:
-        try:
-            descendants += process.children(recursive=True)
-            process.terminate()
-        except psutil.NoSuchProcess:
-            continue
-    _, alive = psutil.wait_procs([*processes, *descendants], timeout=STOP_TIMEOUT_SECONDS)
-    for process in alive:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(alive, timeout=5)
-
-
-def last_line(log: Path) -> str:
-    """Return the last line of a log that is not empty."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "(none)"
 
 
 def run_up(host: str | None = None, port: int | None = None) -> None:
@@ -192,7 +32,8 @@ def run_up(host: str | None = None, port: int | None = None) -> None:
     settings = load_settings()
     host, port = host or settings.ui_host, port or settings.ui_port
     stopping = _stop_on_signals()
-    supervisor = Supervisor({}, Path.cwd(), settings.home / "logs", settings.home / "up.json")
+    supervisor = Supervisor(settings.home / "logs", settings.home / "up.json")
+    supervisor.claim(f"http://{host}:{port}")
     remains = supervisor.clear_remains()
     if remains:
         console.print(f"[yellow]Ended {remains} processes that an earlier `up` had left behind.[/]")
@@ -205,7 +46,9 @@ def run_up(host: str | None = None, port: int | None = None) -> None:
     with console.status("Starting PostgreSQL and Valkey ..."):
         platform = Platform.open(settings, migrate=True)
     try:
-        supervisor = _supervisor(platform, settings, code_port := _free_port())
+        code_port = _free_port()
+        home = prepare_dagster_home(settings, platform.endpoints, code_port)
+        supervisor.equip(process_environment(settings, platform.endpoints, home), home)
         try:
             with console.status("Loading the asset graph, starting a worker ..."):
                 _start_children(console, supervisor, settings, (host, port), code_port, stopping)
@@ -227,16 +70,6 @@ def _stop_on_signals() -> Callable[[], bool]:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, remember)
     return lambda: bool(received)
-
-
-def _supervisor(platform: Platform, settings: Settings, code_port: int) -> Supervisor:
-    home = prepare_dagster_home(settings, platform.endpoints, code_port)
-    return Supervisor(
-        process_environment(settings, platform.endpoints, home),
-        home,
-        settings.home / "logs",
-        settings.home / "up.json",
-    )
 
 
 def _start_children(

@@ -20,11 +20,10 @@ storage:
     postgres_url:
       env: SCIZOR_DAGSTER_DATABASE_URL
 
-# Runs are executed by a warm Celery worker (`scizor up` starts one, `scizor worker` adds more).
-# The class is not exported from dagster_celery itself, hence the full module.
+# Runs are executed by the warm Celery worker that `scizor up` starts.
 run_launcher:
-  module: dagster_celery.launcher
-  class: CeleryRunLauncher
+  module: scizor_assets.launcher
+  class: WatchfulCeleryRunLauncher
   config:
     default_queue: dagster
     broker:
@@ -93,6 +92,7 @@ def process_environment(settings: Settings, endpoints: Endpoints, home: Path) ->
     """Return the environment for a process that works on this platform's Dagster instance."""
     return {
         **os.environ,
+        **settings.environment,
         **endpoints.environment,
         "SCIZOR_HOME": str(settings.home),
         "DAGSTER_HOME": str(home),

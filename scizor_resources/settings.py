@@ -86,10 +86,29 @@ class Settings(BaseSettings):
         """The directory of the tape source."""
         return self.tape_dir or self.home / "tape"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings that are not at their defaults, as variables for a child process.
+
+        A child works in another directory and would not see this one's `.env`. Holds secrets.
+        """
+        values = {name: getattr(self, name) for name in sorted(self.model_fields_set)}
+        return {
+            f"SCIZOR_{name.upper()}": _as_variable(value)
+            for name, value in values.items()
+            if value is not None
+        }
+
     def chain(self, market: str) -> tuple[str, ...]:
         """Return the providers of `market` in the order they are asked."""
         chains = {"asx": self.chain_asx, "us": self.chain_us, "crypto": self.chain_crypto}
         return chains[market] or MARKETS[market].default_chain
+
+
+def _as_variable(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def profile_path(home: Path) -> Path:

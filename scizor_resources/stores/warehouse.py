@@ -139,6 +139,8 @@ class _KeptConnection:
             )
             self._owner = os.getpid()
             self._connection.execute(f"SET work_mem = '{_WORK_MEMORY}'")
+            # Workers would hand packed bars on at the price of packing them: no gain on two cores.
+            self._connection.execute("SET max_parallel_workers_per_gather = 0")
             self.temporary = set()
         return self._connection
 

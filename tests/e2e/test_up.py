@@ -1,5 +1,6 @@
 """`scizor up` as a user starts it: own servers, UI, daemon and worker in a directory of its own."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -61,8 +62,11 @@ class Running:
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return answer["run"]["runId"]
 
+    def status(self, run_id: str) -> str:
+        return self.graphql(_STATUS, {"id": run_id})["runOrError"]["status"]
+
     def finished(self, run_id: str) -> str | None:
-        status = self.graphql(_STATUS, {"id": run_id})["runOrError"]["status"]
+        status = self.status(run_id)
         return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
 
 
@@ -120,6 +124,15 @@ def test_a_second_up_on_the_same_port_says_who_has_it(up: Running) -> None:
     assert "Traceback" not in answer.stderr
 
 
+def test_a_second_up_on_the_same_home_leaves_the_first_alone(up: Running) -> None:
+    answer = scizor(up.home, "up", "--port", str(free_port()))
+
+    assert answer.returncode == 1
+    assert f"http://127.0.0.1:{up.port}" in answer.stderr
+    assert str(up.process.pid) in answer.stderr
+    assert len(psutil.Process(up.process.pid).children()) >= 4
+
+
 def test_a_child_that_dies_is_started_again(up: Running) -> None:
     def daemons() -> list[psutil.Process]:
         children = psutil.Process(up.process.pid).children()
@@ -131,6 +144,20 @@ def test_a_child_that_dies_is_started_again(up: Running) -> None:
 
     second = eventually(lambda: [each for each in daemons() if each.pid != first.pid], 30)
     assert second[0].is_running()
+
+
+def test_a_run_whose_worker_is_killed_does_not_stay_started(up: Running) -> None:
+    run_id = up.launch(["asx/bars_1m", "asx/indicators_1m", "asx/completeness"], "2022-01-17")
+    eventually(lambda: up.status(run_id) == "STARTED", 60)
+
+    for child in psutil.Process(up.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if "scizor_assets.worker" in " ".join(child.cmdline()):
+                child.kill()
+
+    assert eventually(lambda: up.finished(run_id), 120) == "FAILURE"
+    again = up.launch(["asx/bars_1m"], "2022-01-17")
+    assert eventually(lambda: up.finished(again), 120) == "SUCCESS"
 
 
 def test_ctrl_c_stops_everything_it_started(up: Running) -> None:

@@ -366,7 +366,7 @@ def test_an_impossible_row_of_the_watchlist_is_told_and_stops_nothing(
 
 
 class FakeCollector:
-    def collect(self, _start: object, _end: object, _symbols: object) -> CollectReport:
+    def collect(self, *_arguments: object) -> CollectReport:
         return CollectReport(
             sessions=1,
             asked={"CBA", "BHP"},

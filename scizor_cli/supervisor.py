@@ -1,0 +1,206 @@
+"""Processes that are kept running: started, watched, started again, stopped in order."""
+
+import fcntl
+import json
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import psutil
+from rich.console import Console
+
+from scizor_resources.errors import ServerError
+
+STOP_TIMEOUT_SECONDS = 20
+#: A process that dies this often within a minute is not restarted again.
+MAX_RESTARTS_PER_MINUTE = 3
+#: A log longer than this is set aside as `<name>.log.1` before its process starts.
+LOG_LIMIT_BYTES = 10 * 1024**2
+
+
+@dataclass
+class Child:
+    """A process that `up` keeps running.
+
+    Attributes:
+        name: for people and for the log's file name.
+        arguments: command line.
+        process: the running process, None before the first start.
+        starts: monotonic times of the starts in the last minute.
+    """
+
+    name: str
+    arguments: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    starts: list[float] = field(default_factory=list)
+
+
+class Supervisor:
+    """Starts children in sessions of their own, restarts what dies, stops all in order.
+
+    Args:
+        log_directory: where each child's output goes.
+        record: file that names the children, so that the next start finds the remains of a
+            supervisor that was killed.
+    """
+
+    def __init__(self, log_directory: Path, record: Path) -> None:
+        self._log_directory, self._record = log_directory, record
+        self._environment: dict[str, str] = {}
+        self._directory = Path.cwd()
+        self._children: list[Child] = []
+        self._lock: IO[str] | None = None
+        log_directory.mkdir(parents=True, exist_ok=True)
+
+    def equip(self, environment: Mapping[str, str], directory: Path) -> None:
+        """Set the environment and the working directory of the children started from now on."""
+        self._environment, self._directory = dict(environment), directory
+
+    def claim(self, url: str) -> None:
+        """Make this the only supervisor of its record until the process ends.
+
+        Args:
+            url: where people reach what runs here, told to whoever comes second.
+
+        Raises:
+            ServerError: another supervisor has it; the sentence says where it serves.
+        """
+        # The kernel lets go of the lock when its holder dies, so that it is never stale.
+        lock = self._record.with_suffix(".lock").open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            lock.close()
+            raise ServerError(
+                f"`scizor up` already runs on this home: {holder}. Use that one, stop it with "
+                "Ctrl-C, or set SCIZOR_HOME to another directory."
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{url} (process {os.getpid()})\n")
+        lock.flush()
+        self._lock = lock
+
+    def clear_remains(self) -> int:
+        """End processes that a killed supervisor has left behind; returns how many."""
+        if not self._record.exists():
+            return 0
+        try:
+            known = json.loads(self._record.read_text())
+        except ValueError:
+            known = []
+        remains = [process for each in known if (process := _same_process(each)) is not None]
+        _end(remains)
+        self._record.unlink(missing_ok=True)
+        return len(remains)
+
+    def start(self, name: str, arguments: list[str]) -> None:
+        """Start a child."""
+        child = Child(name, arguments)
+        self._children.append(child)
+        self._spawn(child)
+
+    def _spawn(self, child: Child) -> None:
+        now = time.monotonic()
+        child.starts = [*(at for at in child.starts if now - at < 60), now]  # noqa: PLR2004  # a minute
+        path = self._log_directory / f"{child.name}.log"
+        if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+        with path.open("ab") as log:
+            child.process = subprocess.Popen(
+                child.arguments,
+                env=self._environment,
+                cwd=self._directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C is for the supervisor, which then stops its children in order.
+                start_new_session=True,
+            )
+        self._write_record()
+
+    def _write_record(self) -> None:
+        running = []
+        for child in self._children:
+            if child.process is not None and child.process.poll() is None:
+                try:
+                    created = psutil.Process(child.process.pid).create_time()
+                except psutil.NoSuchProcess:
+                    continue
+                running.append({"pid": child.process.pid, "created": created})
+        self._record.write_text(json.dumps(running))
+
+    def check(self, console: Console) -> None:
+        """Restart what has died.
+
+        Raises:
+            ServerError: a child dies again and again.
+        """
+        for child in self._children:
+            if child.process is None or child.process.poll() is None:
+                continue
+            log = self._log_directory / f"{child.name}.log"
+            if len(child.starts) > MAX_RESTARTS_PER_MINUTE:
+                raise ServerError(
+                    f"The {child.name} ended {len(child.starts)} times within a minute "
+                    f"(last exit code {child.process.returncode}). Its last words: "
+                    f"{last_line(log)} The whole log: {log}"
+                )
+            console.print(
+                f"[yellow]The {child.name} ended with code {child.process.returncode}; "
+                f"starting it again (log: {log}).[/]"
+            )
+            self._spawn(child)
+
+    def stop(self) -> None:
+        """Stop all children, the last one started first."""
+        processes = []
+        for child in reversed(self._children):
+            if child.process is not None and child.process.poll() is None:
+                try:
+                    processes.append(psutil.Process(child.process.pid))
+                except psutil.NoSuchProcess:
+                    continue
+        _end(processes)
+        for child in self._children:
+            if child.process is not None:
+                child.process.wait()
+        self._record.unlink(missing_ok=True)
+
+
+def _same_process(record: dict[str, float]) -> psutil.Process | None:
+    """Return the recorded process if it still runs; a pid may have been given away since."""
+    try:
+        process = psutil.Process(int(record["pid"]))
+        return process if abs(process.create_time() - record["created"]) < 1 else None
+    except (psutil.NoSuchProcess, KeyError):
+        return None
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """Ask processes and their descendants to stop, then make them."""
+    descendants = []
+    for process in processes:
+        try:
+            descendants += process.children(recursive=True)
+            process.terminate()
+        except psutil.NoSuchProcess:
+            continue
+    _, alive = psutil.wait_procs([*processes, *descendants], timeout=STOP_TIMEOUT_SECONDS)
+    for process in alive:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(alive, timeout=5)
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log that is not empty."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "(none)"
