@@ -77,7 +77,9 @@ class BarBatch:
         errors: symbol -> sentence, for each symbol that failed while others did not.
         covered: (symbol, start, end) windows, half open UTC, in which the source has seen every
             trade there was, so that an absent bar means that nothing traded.
+        ignored: reason -> how many sound rows were left because they were not asked for.
         requests: calls made to the provider.
+        retries: of those, the ones that were not the first try.
         latency_seconds: time spent waiting for the provider.
     """
 
@@ -86,7 +88,9 @@ class BarBatch:
     empty_reasons: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     covered: list[tuple[str, datetime, datetime]] = field(default_factory=list)
+    ignored: dict[str, int] = field(default_factory=dict)
     requests: int = 0
+    retries: int = 0
     latency_seconds: float = 0.0
 
 
