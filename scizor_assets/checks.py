@@ -5,7 +5,7 @@ Belongs here: turning findings into check results. Not here: the judgement itsel
 rows before they are stored, so none of these blocks a run: they catch what came in another way.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -56,29 +56,41 @@ def build_bars_checks(market: MarketSpec, timeframe: Timeframe) -> dg.AssetCheck
             dg.AssetCheckSpec(name, asset=key, description=description)
             for name, description in _BAR_CHECKS.items()
         ],
+        can_subset=True,
     )
     def bars_checks(
         context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> Iterable[dg.AssetCheckResult]:
         with failures():
             bars, earlier = _read(platform, market, timeframe, window_of_run(context, partitions))
-        findings = [
-            check_schema(bars),
-            check_ohlc(bars),
-            check_duplicates(bars),
-            check_monotonic_time(bars),
-            check_inside_session(bars, market.name, timeframe),
-        ]
-        for finding in findings:
-            yield _result(key, finding, dg.AssetCheckSeverity.ERROR, len(bars))
-        if bars.empty:
-            outliers = Finding("outliers", 0, [])
-        else:
-            both = pd.concat([frame for frame in (earlier, bars) if not frame.empty])
-            outliers = check_outliers(both, bars["ts"].min())
-        yield _result(key, outliers, dg.AssetCheckSeverity.WARN, len(bars))
+        wanted = {each.name for each in context.selected_asset_check_keys}
+        for name, severity, check in _judgements(market.name, timeframe, bars, earlier):
+            if name in wanted:
+                yield _result(key, check(), severity, len(bars))
 
     return bars_checks
+
+
+def _judgements(
+    market: str, timeframe: Timeframe, bars: pd.DataFrame, earlier: pd.DataFrame
+) -> list[tuple[str, dg.AssetCheckSeverity, Callable[[], Finding]]]:
+    """Return each check's name, how bad a finding is, and the check itself."""
+    error, warn = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
+    return [
+        ("schema", error, lambda: check_schema(bars)),
+        ("ohlc_consistency", error, lambda: check_ohlc(bars)),
+        ("duplicates", error, lambda: check_duplicates(bars)),
+        ("monotonic_time", error, lambda: check_monotonic_time(bars)),
+        ("inside_session", error, lambda: check_inside_session(bars, market, timeframe)),
+        ("outliers", warn, lambda: _outliers(bars, earlier)),
+    ]
+
+
+def _outliers(bars: pd.DataFrame, earlier: pd.DataFrame) -> Finding:
+    if bars.empty:
+        return Finding("outliers", 0, [])
+    both = pd.concat([frame for frame in (earlier, bars) if not frame.empty])
+    return check_outliers(both, bars["ts"].min())
 
 
 def _read(

@@ -1,5 +1,6 @@
 """`scizor query`: one SELECT, read-only, as table, CSV, JSON or Parquet."""
 
+import re
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,7 +63,7 @@ def query(
         Platform.open() as platform,
         open_query(platform.warehouse, sql, timeout_seconds=timeout) as answer,
     ):
-        _warn_of_simulated(answer.columns, platform.settings)
+        _warn_of_simulated(sql, answer.columns, platform.settings)
         if format_ is Format.TABLE:
             _show_table(answer, max_rows, output)
         else:
@@ -149,11 +150,15 @@ def _arrow_value(value: Any, kind: Any) -> Any:
     return value
 
 
-def _warn_of_simulated(columns: tuple[str, ...], settings: "Settings") -> None:
+def _warn_of_simulated(sql: str, columns: tuple[str, ...], settings: "Settings") -> None:
     """Say that rows may be simulated where the answer itself cannot tell."""
     from scizor_core.markets import MARKETS
 
-    markets = [name for name in MARKETS if "simulated" in settings.chain(name)]
+    words = set(re.findall(r"\w+", sql.lower()))
+    # A query that names markets is about those; one that names none may be about any.
+    markets = [
+        name for name in words & MARKETS.keys() or MARKETS if "simulated" in settings.chain(name)
+    ]
     if markets and "source" not in columns:
         note(
             f"Note: this platform simulates market {', '.join(markets)}; select the column source "

@@ -1,5 +1,6 @@
 """Processes that outlive the one that started them: marked, found again and ended."""
 
+import atexit
 import contextlib
 import os
 import subprocess
@@ -31,6 +32,13 @@ def adopt(child: subprocess.Popen[bytes]) -> Mark:
     """Mark a server that this process has just started."""
     _CHILDREN[child.pid] = child
     return mark_of(child.pid)
+
+
+@atexit.register
+def _reap() -> None:
+    """Take note of servers that have ended meanwhile; Popen warns of those it never asked about."""
+    for child in _CHILDREN.values():
+        child.poll()
 
 
 def mark_of(pid: int) -> Mark:

@@ -136,6 +136,9 @@ class CompletenessMeter:
             if (each.symbol in watched or each.instrument_id in with_bars)
             and (symbols is None or each.symbol in symbols)
         ]
+        spans = self._spans(
+            timeframe, [each.instrument_id for each in chosen if each.symbol not in watched]
+        )
         outliers = self._outliers(timeframe, bars)
         quarantined = self._quarantined(timeframe, start, end)
         # A session without any trade has no daily bar and is not known to have been quiet.
@@ -148,7 +151,9 @@ class CompletenessMeter:
             expected = expected_by(self._calendar, day, timeframe, self._now())
             for each in chosen:
                 key = (each.instrument_id, pd.Timestamp(session.session_date))
-                absence = each.absence_on(session.session_date, session.session_date)
+                absence = each.absence_on(session.session_date, session.session_date) or _outside(
+                    spans.get(each.instrument_id), session.session_date
+                )
                 coverage = measure_coverage(
                     nothing if absence else expected,
                     present.get(key, nothing),
@@ -201,6 +206,23 @@ class CompletenessMeter:
         placed = found.merge(bars[["instrument_id", "ts", "session_date"]])
         counts = placed.groupby(["instrument_id", "session_date"]).size()
         return {(int(key[0]), key[1]): int(n) for key, n in counts.items()}  # type: ignore[index]  # the index has two levels
+
+    def _spans(
+        self, timeframe: Timeframe, instrument_ids: Sequence[int]
+    ) -> dict[int, tuple[date, date]]:
+        """Return first and last session with bars of instruments that nobody collects.
+
+        What a user has imported is all there will be: nothing is expected around it.
+        """
+        if not instrument_ids:
+            return {}
+        with self._warehouse.connect() as connection:
+            rows = connection.execute(
+                "SELECT instrument_id, min(session_date) AS first, max(session_date) AS last "
+                "FROM market.bars WHERE timeframe = %s AND instrument_id = ANY(%s) GROUP BY 1",
+                [timeframe, list(instrument_ids)],
+            ).fetchall()
+        return {row["instrument_id"]: (row["first"], row["last"]) for row in rows}
 
     def _quarantined(
         self, timeframe: Timeframe, start: date, end: date
@@ -274,6 +296,15 @@ def _collects(entry: WatchlistEntry, timeframe: Timeframe) -> bool:
     if timeframe == "1m":
         return entry.collect_1min
     return entry.collect_5min or entry.collect_1min
+
+
+def _outside(span: tuple[date, date] | None, session_date: date) -> str | None:
+    """Return why nothing is expected of an imported symbol on a day, None inside its span."""
+    if span is None or span[0] <= session_date <= span[1]:
+        return None
+    if session_date < span[0]:
+        return f"not on the watchlist; imported from {span[0]} on"
+    return f"not on the watchlist; imported until {span[1]}"
 
 
 def _reason(present: int, missing: int) -> str:

@@ -261,6 +261,14 @@ def test_a_bar_and_its_indicators_have_to_be_there_together(
     ]
 
 
+def test_one_check_can_be_run_alone(platform: Platform, instance: dg.DagsterInstance) -> None:
+    key = dg.AssetCheckKey(dg.AssetKey(["asx", "bars_5m"]), "outliers")
+
+    result = run_checks(platform, instance, dg.AssetSelection.checks(key))
+
+    assert set(checks_of(result)) == {"asx/bars_5m:outliers"}
+
+
 def test_missing_bars_are_a_warning_that_names_symbol_and_session(
     platform: Platform, instance: dg.DagsterInstance
 ) -> None:
@@ -279,12 +287,21 @@ def only_checks(
     platform: Platform, instance: dg.DagsterInstance, asset: str, partition: str
 ) -> dg.ExecuteInProcessResult:
     """Run the checks of an asset without the asset, as the UI can."""
-    defs = build_defs({"platform": dg.ResourceDefinition.hardcoded_resource(platform)}, marts=False)
     selection = dg.AssetSelection.checks_for_assets(dg.AssetKey.from_user_string(asset))
+    return run_checks(platform, instance, selection, {"dagster/partition": partition})
+
+
+def run_checks(
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    selection: dg.AssetSelection,
+    tags: dict[str, str] | None = None,
+) -> dg.ExecuteInProcessResult:
+    defs = build_defs({"platform": dg.ResourceDefinition.hardcoded_resource(platform)}, marts=False)
     job = dg.define_asset_job("only_checks", selection=selection)
     everything = dg.Definitions.merge(defs, dg.Definitions(jobs=[job]))
     return everything.resolve_job_def("only_checks").execute_in_process(
-        instance=instance, tags={"dagster/partition": partition}
+        instance=instance, tags=tags
     )
 
 
@@ -294,11 +311,8 @@ def only_checks(
 def test_checks_run_without_a_partition_and_without_data(
     platform: Platform, instance: dg.DagsterInstance, asset: str
 ) -> None:
-    defs = build_defs({"platform": dg.ResourceDefinition.hardcoded_resource(platform)}, marts=False)
     selection = dg.AssetSelection.checks_for_assets(dg.AssetKey.from_user_string(asset))
-    job = dg.define_asset_job("only_checks", selection=selection)
-    everything = dg.Definitions.merge(defs, dg.Definitions(jobs=[job]))
-    result = everything.resolve_job_def("only_checks").execute_in_process(instance=instance)
+    result = run_checks(platform, instance, selection)
     assert all(each.passed for each in checks_of(result).values())
 
 

@@ -214,3 +214,30 @@ def test_a_repaired_session_is_measured_anew(platform: Platform) -> None:
     collector(platform, "5m", simulated()).collect(FIRST, SECOND, ["CBA"])
     measure(platform, "CBA")
     assert row_of(platform, "CBA", "5m")["reason"] == "complete"
+
+
+def test_nothing_is_expected_around_what_a_user_has_imported(platform: Platform) -> None:
+    platform.reference.ensure("us", "ACME")
+    put_on_tape(
+        platform,
+        "date,open,high,low,close,volume\n"
+        "2022-01-05,10,11,9,10,100\n2022-01-06,10,11,9,10,100\n2022-01-07,10,11,9,10,100\n",
+        market="us",
+        symbol="ACME",
+        timeframe="1d",
+    )
+    collector(platform, "1d", platform.tape, market="us").collect(
+        date(2022, 1, 1), date(2022, 2, 1), ["ACME"]
+    )
+
+    report = platform.completeness_meter("us").measure(
+        date(2022, 1, 1), date(2022, 2, 1), daily=True, symbols=["ACME"]
+    )
+
+    assert (report.expected, report.present, report.missing) == (3, 3, 0)
+    assert row_of(platform, "ACME", "1d", date(2022, 1, 4))["reason"] == (
+        "not on the watchlist; imported from 2022-01-05 on"
+    )
+    assert row_of(platform, "ACME", "1d", date(2022, 1, 10))["reason"] == (
+        "not on the watchlist; imported until 2022-01-07"
+    )
