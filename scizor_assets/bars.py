@@ -4,6 +4,7 @@ Belongs here: the bars assets. Not here: how bars are fetched, checked and writt
 (`scizor_resources.pipeline.collect`).
 """
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ import dagster as dg
 from scizor_assets.common import OWNERS, CollectConfig, failures, row_counts
 from scizor_assets.partitions import dates_of, partitions_of
 from scizor_core.markets import MARKETS, TIMEFRAMES, MarketSpec, Timeframe
+from scizor_resources.pipeline.accounts import ProviderRun, collector_runs
 from scizor_resources.pipeline.collect import CollectReport
 from scizor_resources.platform import Platform
 
@@ -62,13 +64,26 @@ def build_bars_asset(market: MarketSpec, timeframe: Timeframe) -> dg.AssetsDefin
         platform: dg.ResourceParam[Platform],
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # generic in stubs only
         start, end = dates_of(context.partition_time_window)
+        began = platform.now()
         with failures():
-            report = platform.collector(market.name, timeframe).collect(
+            report = platform.collector(market.name, timeframe, config.lane).collect(
                 start, end, config.symbols, config.providers
             )
+            keys = context.partition_keys
+            run = ProviderRun(
+                asset=context.asset_key.to_user_string(),
+                partition=keys[0] if len(keys) == 1 else f"{keys[0]}...{keys[-1]}",
+                dagster_run_id=context.op_execution_context.run_id,
+                started_at=began,
+            )
+            platform.providers.record(collector_runs(report, run, platform.now()))
             if report.error is not None and not report.rows:
                 raise report.error
-        return dg.MaterializeResult(metadata=_metadata(report, row_counts(report.rows, context)))
+        metadata = _metadata(report, row_counts(report.rows, context))
+        skipped = platform.not_configured(market.name)
+        if skipped:
+            metadata["providers_not_configured"] = dg.MetadataValue.json(skipped)
+        return dg.MaterializeResult(metadata=metadata)
 
     return bars
 
@@ -85,11 +100,20 @@ def _metadata(report: CollectReport, rows: dict[str, int]) -> dict[str, Any]:
         "symbols_got": len(report.got),
         "symbols_missing": dg.MetadataValue.json(report.missing),
         "sources": dg.MetadataValue.json(report.sources),
+        "providers": dg.MetadataValue.json(
+            {name: asdict(calls) for name, calls in report.calls.items()}
+        ),
         "provider_requests": report.requests,
         "provider_latency_seconds": round(report.latency_seconds, 3),
     }
     if report.written.protected:
         metadata["rows_simulated_not_written_over_real"] = report.written.protected
+    if report.held_back:
+        metadata["rows_not_written_over_a_better_source"] = report.held_back
+    if report.disagreements:
+        metadata["bars_that_sources_disagree_on"] = report.disagreements
+    if report.ignored:
+        metadata["rows_not_asked_for"] = dg.MetadataValue.json(report.ignored)
     if report.failures:
         metadata["provider_failures"] = dg.MetadataValue.json(report.failures)
     if report.first_ts is not None and report.last_ts is not None:

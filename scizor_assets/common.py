@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import dagster as dg
 from dagster_shared.utils.warnings import BetaWarning
@@ -26,6 +27,9 @@ class CollectConfig(dg.Config):
     )
     providers: list[str] | None = Field(
         default=None, description="Only these providers of the market's chain; by default all."
+    )
+    lane: Literal["live", "repair", "backfill", "research"] = Field(
+        default="backfill", description="Who goes first when a provider's calls are scarce."
     )
 
 

@@ -81,7 +81,8 @@ def run_demo() -> None:
         '  [bold].venv/bin/scizor query "SELECT * FROM marts.movers ORDER BY 1 LIMIT 5"[/]\n'
         "  [bold].venv/bin/scizor import FILE --market us --symbol XYZ --timeframe 1d[/]   your "
         "own history\n"
-        "  [bold].venv/bin/scizor --help[/]"
+        "  [bold].venv/bin/scizor --help[/]",
+        soft_wrap=True,
     )
 
 

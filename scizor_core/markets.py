@@ -71,7 +71,7 @@ MARKETS: dict[str, MarketSpec] = {
             venue="XASX",
             symbol_pattern=r"[A-Z0-9]{3,6}",
             example="CBA",
-            default_chain=("tape", "yahoo"),
+            default_chain=("tape", "ibkr", "yahoo"),
             # The closing single price auction prints between 16:10 and 16:12 Sydney time, while
             # the calendar closes at 16:00 (14:10 auctions on half days follow the same distance).
             closing_auction_minutes=13,
@@ -85,7 +85,7 @@ MARKETS: dict[str, MarketSpec] = {
             venue="XNYS",
             symbol_pattern=r"[A-Z][A-Z0-9]{0,9}([.\-][A-Z0-9]{1,4})?",
             example="AAPL or BRK.B",
-            default_chain=("tape", "yahoo"),
+            default_chain=("tape", "alpaca", "yahoo", "finnhub"),
         ),
         MarketSpec(
             name="crypto",
@@ -96,7 +96,7 @@ MARKETS: dict[str, MarketSpec] = {
             venue="CRYPTO",
             symbol_pattern=r"[A-Z0-9]{1,15}/[A-Z0-9]{2,10}",
             example="BTC/USD",
-            default_chain=("tape", "yahoo"),
+            default_chain=("tape", "kraken", "coinbase", "binance"),
         ),
     )
 }

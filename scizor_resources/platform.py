@@ -5,7 +5,7 @@ servers, or joins those that another process has started.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from types import TracebackType
@@ -19,12 +19,12 @@ from scizor_resources.endpoints import Endpoints
 from scizor_resources.pipeline.collect import BarCollector
 from scizor_resources.pipeline.completeness import CompletenessMeter
 from scizor_resources.providers.base import BarSource
-from scizor_resources.providers.simulated import SimulatedSource
+from scizor_resources.providers.gate import Gate, Lane
+from scizor_resources.providers.registry import PROVIDERS
 from scizor_resources.providers.tape import TapeSource
-from scizor_resources.providers.yahoo.client import YahooSettings
-from scizor_resources.providers.yahoo.source import YahooSource
 from scizor_resources.settings import Settings, load_settings
 from scizor_resources.stores import schema
+from scizor_resources.stores.providers import ProviderStore
 from scizor_resources.stores.quality import QualityStore
 from scizor_resources.stores.reference import ReferenceStore
 from scizor_resources.stores.warehouse import Warehouse
@@ -50,6 +50,7 @@ class Platform:
     endpoints: Endpoints
     servers: EmbeddedServers | None = None
     now: Callable[[], datetime] = utc_now
+    _sources: dict[tuple[str, Lane], BarSource] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, settings: Settings | None = None, *, migrate: bool = False) -> "Platform":
@@ -87,6 +88,11 @@ class Platform:
 
     def close(self) -> None:
         """Let go of the embedded servers; they stop when nobody holds them any more."""
+        for source in self._sources.values():
+            close = getattr(source, "close", None)
+            if close is not None:
+                close()
+        self._sources.clear()
         self.warehouse.close()
         if self.servers is not None:
             self.servers.stop()
@@ -118,30 +124,51 @@ class Platform:
         return QualityStore(self.warehouse)
 
     @cached_property
+    def providers(self) -> ProviderStore:
+        """What providers were asked and said beside bars."""
+        return ProviderStore(self.warehouse)
+
+    @cached_property
     def tape(self) -> TapeSource:
         """The user's own history."""
         return TapeSource(self.settings.tape_directory, now=lambda: self.now())
 
-    def sources(self, market: str) -> list[BarSource]:
-        """Return the market's providers in the order they are asked."""
-        makers: dict[str, Callable[[], BarSource]] = {
-            "tape": lambda: self.tape,
-            "yahoo": self._yahoo,
-            "simulated": lambda: SimulatedSource(self.settings.simulated_seed, now=self.now),
+    def sources(self, market: str, lane: Lane = "backfill") -> list[BarSource]:
+        """Return the market's configured providers in the order they are asked.
+
+        Args:
+            market: name of the market.
+            lane: who goes first when a provider's calls are scarce.
+        """
+        return [
+            self.source(name, lane)
+            for name in self.settings.chain(market)
+            if not PROVIDERS[name].missing(self.settings, market)
+        ]
+
+    def source(self, name: str, lane: Lane = "backfill") -> BarSource:
+        """Return a provider's adapter; it is kept until the platform is closed."""
+        if name == "tape":
+            return self.tape
+        if (name, lane) not in self._sources:
+            spec = PROVIDERS[name]
+            gate = Gate(name) if spec.is_local else self.gate(name, lane)
+            self._sources[name, lane] = spec.make(self.settings, gate, lambda: self.now())
+        return self._sources[name, lane]
+
+    def gate(self, provider: str, lane: Lane = "backfill") -> Gate:
+        """Return the gate that calls to a provider pass."""
+        return Gate(provider)
+
+    def not_configured(self, market: str) -> dict[str, str]:
+        """Return provider -> what has to be set, for those of the chain that are passed over."""
+        missing = {
+            name: PROVIDERS[name].missing(self.settings, market)
+            for name in self.settings.chain(market)
         }
-        return [makers[name]() for name in self.settings.chain(market)]
+        return {name: f"set {' and '.join(names)}" for name, names in missing.items() if names}
 
-    def _yahoo(self) -> BarSource:
-        return YahooSource(
-            YahooSettings(
-                base_url=self.settings.yahoo_base_url,
-                timeout_seconds=self.settings.yahoo_timeout_seconds,
-                cache_dir=self.settings.home / "cache" / "yahoo",
-            ),
-            now=self.now,
-        )
-
-    def collector(self, market: str, timeframe: Timeframe) -> BarCollector:
+    def collector(self, market: str, timeframe: Timeframe, lane: Lane = "backfill") -> BarCollector:
         """Return the collector of a market and timeframe."""
         return BarCollector(
             market,
@@ -149,7 +176,8 @@ class Platform:
             warehouse=self.warehouse,
             reference=self.reference,
             quality=self.quality,
-            sources=self.sources(market),
+            providers=self.providers,
+            sources=self.sources(market, lane),
             now=self.now,
         )
 

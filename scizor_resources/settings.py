@@ -9,19 +9,25 @@ import os
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from scizor_core.errors import ConfigError
 from scizor_core.markets import MARKETS
+from scizor_resources.provider_settings import PROVIDER_NAMES, ProviderSettings
 
-PROVIDER_NAMES: tuple[str, ...] = ("tape", "yahoo", "simulated")
+#: What `SCIZOR_PROFILE=live` does to the chains: real providers that need no key.
+LIVE_CHAINS: dict[str, tuple[str, ...]] = {
+    "asx": ("tape", "yahoo"),
+    "us": ("tape", "yahoo"),
+    "crypto": ("tape", "kraken", "coinbase"),
+}
 
 
-class Settings(BaseSettings):
+class Settings(ProviderSettings):
     """The settings; each field is the environment variable `SCIZOR_<FIELD>`."""
 
     # An empty variable is an unset one: so they stand in a copied .env and in compose files.
@@ -44,10 +50,9 @@ class Settings(BaseSettings):
     )
     daily_start: date = Field(date(2000, 1, 1), description="First month of the daily partitions.")
     tape_dir: Path | None = Field(None, description="The tape directory; unset: SCIZOR_HOME/tape.")
-    yahoo_base_url: str | None = Field(
-        None, description="Send Yahoo requests there instead of to Yahoo (a proxy, a test server)."
+    profile: Literal["live"] | None = Field(
+        None, description="live: keyless real providers, refreshed while their markets are open."
     )
-    yahoo_timeout_seconds: float = Field(20.0, gt=0, description="Longest wait for one answer.")
     simulated_seed: int = Field(7, description="Seed of the simulated source.")
     chain_asx: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         None, description="Providers of market asx in order, comma separated."
@@ -102,6 +107,8 @@ class Settings(BaseSettings):
     def chain(self, market: str) -> tuple[str, ...]:
         """Return the providers of `market` in the order they are asked."""
         chains = {"asx": self.chain_asx, "us": self.chain_us, "crypto": self.chain_crypto}
+        if chains[market] is None and self.profile == "live":
+            return LIVE_CHAINS[market]
         return chains[market] or MARKETS[market].default_chain
 
 
@@ -126,7 +133,11 @@ def load_settings(**overrides: Any) -> Settings:
     # The profile lies in the home directory, which may itself be named in `.env`.
     named = os.environ.get("SCIZOR_HOME") or dotenv_values(dotenv).get("SCIZOR_HOME")
     home = Path(overrides.get("home") or named or ".scizor")
-    files = (profile_path(home.expanduser().absolute()), dotenv)
+    # What the demo has chosen keeps real providers out, which is the opposite of being live.
+    live = (
+        os.environ.get("SCIZOR_PROFILE") or dotenv_values(dotenv).get("SCIZOR_PROFILE")
+    ) == "live"
+    files = (dotenv,) if live else (profile_path(home.expanduser().absolute()), dotenv)
     try:
         return Settings(_env_file=files, **overrides)
     except ValidationError as error:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 
+import numpy as np
 import pandas as pd
 
 from scizor_core.bars import resample_bars
@@ -19,10 +20,12 @@ from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
 from scizor_core.quality import absent_runs
 from scizor_core.schemas.bars import BAR_COLUMNS, bar_faults, repeated_bars
 from scizor_core.sessions import get_calendar
-from scizor_resources.chain import ChainAnswer, fetch_through
+from scizor_resources.chain import ChainAnswer, ProviderCalls, fetch_through
 from scizor_resources.errors import ProviderError
+from scizor_resources.pipeline.reconcile import Reconciler
 from scizor_resources.providers.base import BarRequest, BarSource, SymbolRef
 from scizor_resources.providers.tape import TapeSource
+from scizor_resources.stores.providers import ProviderStore
 from scizor_resources.stores.quality import QualityStore, QuietInterval
 from scizor_resources.stores.reference import ReferenceStore
 from scizor_resources.stores.warehouse import Warehouse, WriteResult
@@ -52,6 +55,10 @@ class CollectReport:
         latency_seconds: time spent waiting for providers.
         sources: source -> bars.
         failures: provider -> sentence, for providers that failed as a whole.
+        calls: provider -> what it was asked and gave.
+        ignored: reason -> sound rows that were left because they were not asked for.
+        held_back: bars not written because a better source's bar is stored.
+        disagreements: bars that two sources have differently, newly found.
         error: the last error of a provider that failed as a whole and left symbols open.
     """
 
@@ -69,6 +76,10 @@ class CollectReport:
     latency_seconds: float = 0.0
     sources: dict[str, int] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    calls: dict[str, ProviderCalls] = field(default_factory=dict)
+    ignored: dict[str, int] = field(default_factory=dict)
+    held_back: int = 0
+    disagreements: int = 0
     error: ProviderError | None = None
 
     @property
@@ -93,6 +104,7 @@ class BarCollector:
         warehouse: where bars are written.
         reference: symbols and watchlist.
         quality: quarantine and known quiet times.
+        providers: disagreements between sources.
         sources: the market's providers in the order they are asked.
         now: clock, aware.
     """
@@ -105,12 +117,14 @@ class BarCollector:
         warehouse: Warehouse,
         reference: ReferenceStore,
         quality: QualityStore,
+        providers: ProviderStore,
         sources: list[BarSource],
         now: Callable[[], datetime],
     ) -> None:
         self.market, self.timeframe = market, timeframe
         self._warehouse, self._reference, self._quality = warehouse, reference, quality
-        self._sources, self._now = sources, now
+        self._providers, self._sources, self._now = providers, sources, now
+        self._reconciler = Reconciler(warehouse, [source.name for source in sources])
         self._calendar = get_calendar(market)
 
     def collect(
@@ -292,11 +306,15 @@ class BarCollector:
         done: set[tuple[int, pd.Timestamp]],
         report: CollectReport,
     ) -> None:
-        answer = fetch_through(sources, request)
+        answer = fetch_through(sources, request, now=self._now())
         ids = {ref.symbol: ref.instrument_id for ref in request.symbols}
         report.missing.update(self._reasons(answer))
         report.failures.update(answer.failures)
-        report.requests += answer.batch.requests
+        for provider, calls in answer.calls.items():
+            report.calls[provider] = report.calls.get(provider, ProviderCalls()) + calls
+        for reason, count in answer.batch.ignored.items():
+            report.ignored[reason] = report.ignored.get(reason, 0) + count
+        report.requests += sum(calls.requests for calls in answer.calls.values())
         report.latency_seconds += answer.batch.latency_seconds
         # A source that merely has nothing (the tape) does not make up for one that failed.
         if answer.last_error is not None and answer.batch.empty_reasons:
@@ -309,8 +327,13 @@ class BarCollector:
         good["instrument_id"] = good["symbol"].map(ids).astype("int64")
         if done:
             pairs = zip(good["instrument_id"], good["ts"], strict=True)
-            good = good[[pair not in done for pair in pairs]]
-        self._write(good, report)
+            good = good[np.array([pair not in done for pair in pairs], dtype=np.bool_)]
+        settled = self._reconciler.settle(self.timeframe, good)
+        report.held_back += settled.held_back
+        for found in (answer.disagreements, settled.disagreements):
+            report.disagreements += self._providers.write_disagreements(self.timeframe, found, ids)
+        report.got |= set(good["symbol"])
+        self._write(settled.bars, report)
         self._keep_quiet_times(answer, ids)
 
     def _reasons(self, answer: ChainAnswer) -> dict[str, str]:

@@ -105,6 +105,9 @@ class Capabilities:
         max_window: the longest window one request may span; absent = without limit.
         adjusted: True where prices come adjusted for splits by the provider.
         needs_key: True where nothing works without a key.
+        whole_sessions_only: True where a session that has bars of another source is left alone;
+            so it is with invented prices.
+        batch_size: symbols that one call can ask for.
     """
 
     markets: frozenset[str]
@@ -113,6 +116,8 @@ class Capabilities:
     max_window: dict[Timeframe, timedelta] = field(default_factory=dict)
     adjusted: bool = False
     needs_key: bool = False
+    whole_sessions_only: bool = False
+    batch_size: int = 1
 
 
 class BarSource(Protocol):

@@ -162,9 +162,10 @@ class JsonApi:
         )
 
 
+_LONGEST_RESET_SECONDS = 3600
 _ADVICE: dict[type[ProviderError], str] = {
     RateLimited: "Calls to it pause for every process.",
-    AuthError: "Check the provider's key and plan.",
+    AuthError: "Check the key and the plan, or whether it serves this address.",
     BadRequest: "Check the symbol and the window.",
     TransientError: "Try again later.",
     SchemaDrift: "Check the base URL.",
@@ -185,10 +186,13 @@ def kind_of_status(status: int) -> type[ProviderError] | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of a Retry-After header, given as a number or as a date."""
+    """Return the seconds that an answer asks to wait, None where it does not say.
+
+    Read from Retry-After (a number or a date), or else from X-RateLimit-Reset (epoch seconds).
+    """
     value = headers.get("retry-after") or headers.get("Retry-After")
     if not value:
-        return None
+        return _until_reset(headers.get("x-ratelimit-reset") or headers.get("X-Ratelimit-Reset"))
     try:
         return max(0.0, float(value))
     except ValueError:
@@ -197,6 +201,15 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (TypeError, ValueError):
         return None
+
+
+def _until_reset(value: str | None) -> float | None:
+    """Return the seconds until an epoch, None where it is none or hours away."""
+    try:
+        left = float(value or "") - time.time()
+    except ValueError:
+        return None
+    return left if 0 < left < _LONGEST_RESET_SECONDS else None
 
 
 def error_words(answer: Any) -> str:

@@ -85,7 +85,9 @@ class SimulatedSource:
     @property
     def capabilities(self) -> Capabilities:
         """Every market and timeframe."""
-        return Capabilities(markets=frozenset(MARKETS), timeframes=frozenset(TIMEFRAMES))
+        return Capabilities(
+            markets=frozenset(MARKETS), timeframes=frozenset(TIMEFRAMES), whole_sessions_only=True
+        )
 
     def fetch_bars(self, request: BarRequest) -> BarBatch:
         """Return the bars of the window that have ended; a minute without a trade has none.

@@ -309,6 +309,18 @@ class Warehouse:
             ).fetchall()
         return [row["symbol"] for row in rows]
 
+    def sources_between(
+        self, timeframe: Timeframe, instrument_ids: Sequence[int], start: datetime, end: datetime
+    ) -> list[str]:
+        """Return the sources of the bars of some instruments with `start <= ts < end`."""
+        with self._reader.lend() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT source FROM market.bars WHERE timeframe = %s "
+                "AND instrument_id = ANY(%s) AND ts >= %s AND ts < %s",
+                [timeframe, list(instrument_ids), start, end],
+            ).fetchall()
+        return [row["source"] for row in rows]
+
     def read_bars_around(
         self,
         timeframe: Timeframe,

@@ -10,7 +10,7 @@ import socket
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,9 +19,10 @@ import pandas as pd
 import pytest
 
 from scizor_core.errors import InvalidInputError
-from scizor_core.markets import Timeframe, get_market
+from scizor_core.markets import Timeframe
 from scizor_resources.errors import (
     AuthError,
+    BadRequest,
     ProviderError,
     RateLimited,
     SchemaDrift,
@@ -34,7 +35,10 @@ from scizor_resources.providers.base import (
     BarRequest,
     SymbolRef,
 )
-from scizor_resources.providers.yahoo.chart import ChartWindow, parse_chart
+from scizor_resources.providers.gate import Gate
+from scizor_resources.providers.rows import AskWindow
+from scizor_resources.providers.yahoo.actions import parse_actions
+from scizor_resources.providers.yahoo.chart import parse_chart
 from scizor_resources.providers.yahoo.client import YahooSettings
 from scizor_resources.providers.yahoo.source import YahooSource
 from scizor_resources.providers.yahoo.symbols import from_yahoo_symbol, to_yahoo_symbol
@@ -115,16 +119,15 @@ def make_source(
     *,
     now: datetime = SATURDAY_NOON,
     sleep: Waits | None = None,
-    **settings: Any,
 ) -> YahooSource:
     return YahooSource(
+        Gate("yahoo", sleep=sleep or Waits()),
         YahooSettings(
             base_url=base_url,
             cache_dir=tmp_path / "yahoo",
-            **{"timeout_seconds": 5.0, "pause_seconds": 0.0, **settings},
+            timeout_seconds=5.0,
         ),
         now=lambda: now,
-        sleep=sleep or Waits(),
     )
 
 
@@ -599,18 +602,6 @@ def test_a_chart_call_carries_cookie_and_crumb_and_asks_for_regular_hours(
     assert seen.query["period2"] == str(utc(2026, 11, 3, 5))  # midnight in New York, winter
 
 
-def test_calls_are_set_apart_by_the_pause(server: YahooServer, tmp_path: Path) -> None:
-    server.put(*(Series(ticker, "1d", US_DAILY) for ticker in ("AAPL", "MSFT", "NVDA")))
-    waits = Waits()
-    source = make_source(server.base_url, tmp_path, sleep=waits, pause_seconds=0.75)
-
-    source.fetch_bars(
-        ask("us", "1d", datetime(2026, 10, 29, tzinfo=UTC), SATURDAY, "AAPL", "MSFT", "NVDA")
-    )
-
-    assert waits.seconds == [0.75, 0.75]
-
-
 # --- faults -------------------------------------------------------------------------------
 
 
@@ -656,6 +647,27 @@ def test_an_unknown_symbol_is_an_error_of_its_own_with_yahoos_words(
     assert "No data found, symbol may be delisted" in batch.errors["NOSUCH"]
     assert len(batch.bars) == 3
     assert batch.empty_reasons == {}
+
+
+def test_a_refused_chart_is_asked_for_once_and_not_again_by_yfinance(
+    server: YahooServer, tmp_path: Path
+) -> None:
+    batch = fetch_daily(server, tmp_path, "NOSUCH")
+
+    assert len(server.charts_seen) == 1
+    assert batch.retries == 0
+
+
+def test_a_refused_crumb_is_replaced_within_the_same_try(
+    server: YahooServer, tmp_path: Path
+) -> None:
+    server.put(Series("AAPL", "1d", US_DAILY))
+    server.fail("AAPL", replace(INVALID_CRUMB, times=1))
+
+    batch = fetch_daily(server, tmp_path, "AAPL")
+
+    assert len(batch.bars) == 3
+    assert (batch.requests, batch.retries) == (len(server.seen), 0)
 
 
 def test_an_unknown_symbol_alone_is_an_answer_and_not_raised(
@@ -793,7 +805,7 @@ def test_an_answer_to_another_question_is_schema_drift(
 def test_prices_without_timestamps_are_schema_drift() -> None:
     answer = Series("AAPL", "1d", US_DAILY).answer(0, utc(2027, 1, 1))
     del answer["chart"]["result"][0]["timestamp"]
-    window = ChartWindow("AAPL", "AAPL", get_market("us"), "1d", FRIDAY, SATURDAY)
+    window = AskWindow("us", "AAPL", "1d", FRIDAY, SATURDAY)
 
     with pytest.raises(SchemaDrift, match="prices without timestamps"):
         parse_chart(answer, window, now=SATURDAY_NOON)
@@ -802,10 +814,111 @@ def test_prices_without_timestamps_are_schema_drift() -> None:
 def test_arrays_of_different_length_are_schema_drift() -> None:
     answer = Series("AAPL", "1d", US_DAILY).answer(0, utc(2027, 1, 1))
     answer["chart"]["result"][0]["indicators"]["quote"][0]["low"].pop()
-    window = ChartWindow("AAPL", "AAPL", get_market("us"), "1d", FRIDAY, SATURDAY)
+    window = AskWindow("us", "AAPL", "1d", FRIDAY, SATURDAY)
 
     with pytest.raises(SchemaDrift, match="'low'"):
         parse_chart(answer, window, now=SATURDAY_NOON)
+
+
+# --- splits and dividends -----------------------------------------------------------------
+
+
+def event(at: int, **fields: Any) -> dict[str, Any]:
+    return {str(at): {"date": at, **fields}}
+
+
+#: Apple paid 3.29 dollars a share on 2014-05-08, split 7 for 1 on 2014-06-09 and 4 for 1 on
+#: 2020-08-31; Yahoo therefore tells of 3.29 / 28 = 0.1175 dollars.
+APPLE_DIVIDEND = event(utc(2014, 5, 8, 13, 30), amount=0.1175)
+APPLE_SPLITS = {
+    **event(utc(2014, 6, 9, 13, 30), numerator=7, denominator=1, splitRatio="7:1"),
+    **event(utc(2020, 8, 31, 13, 30), numerator=4, denominator=1, splitRatio="4:1"),
+}
+
+
+def test_splits_and_dividends_of_a_window_come_by_ex_date(
+    server: YahooServer, tmp_path: Path
+) -> None:
+    events = {"dividends": APPLE_DIVIDEND, "splits": APPLE_SPLITS}
+    server.put(Series("AAPL", "1d", US_DAILY, events=events))
+
+    dividend, split = make_source(server.base_url, tmp_path).fetch_corporate_actions(
+        "us", ["AAPL"], date(2014, 5, 8), date(2020, 8, 31)
+    )
+
+    assert (dividend.kind, dividend.ex_date) == ("dividend", date(2014, 5, 8))
+    assert (split.kind, split.ex_date) == ("split", date(2014, 6, 9))
+    assert (split.ratio_from, split.ratio_to) == (1.0, 7.0)
+    assert (split.symbol, split.market, split.source) == ("AAPL", "us", "yahoo")
+
+
+def test_a_dividend_is_what_a_share_of_that_time_received(
+    server: YahooServer, tmp_path: Path
+) -> None:
+    events = {"dividends": APPLE_DIVIDEND, "splits": APPLE_SPLITS}
+    server.put(Series("AAPL", "1d", US_DAILY, events=events))
+
+    [dividend] = make_source(server.base_url, tmp_path).fetch_corporate_actions(
+        "us", ["AAPL"], date(2014, 5, 1), date(2014, 6, 1)
+    )
+
+    assert dividend.cash_amount == pytest.approx(3.29)
+    assert dividend.currency == "USD"
+    assert dividend.payload["amount"] == 0.1175
+    # Asked for beyond the window, up to the session that may have begun in Sydney.
+    assert server.charts_seen[0].query["period2"] == str(utc(2026, 11, 23, 5))
+
+
+def test_an_ex_date_is_the_session_date_of_the_exchange(
+    server: YahooServer, tmp_path: Path
+) -> None:
+    # 10:00 in Sydney on 2026-02-18, summer time, is 23:00 UTC of the evening before.
+    events = {"dividends": event(utc(2026, 2, 17, 23), amount=2.35, currency="AUD")}
+    server.put(Series("CBA.AX", "1d", ASX_DAILY, timezone="Australia/Sydney", events=events))
+
+    [dividend] = make_source(server.base_url, tmp_path).fetch_corporate_actions(
+        "asx", ["CBA"], date(2026, 1, 1), date(2026, 11, 21)
+    )
+
+    assert dividend.ex_date == date(2026, 2, 18)
+    assert (dividend.cash_amount, dividend.currency) == (2.35, "AUD")
+
+
+def test_a_chart_without_events_has_no_actions(server: YahooServer, tmp_path: Path) -> None:
+    server.put(Series("AAPL", "1d", US_DAILY))
+    source = make_source(server.base_url, tmp_path)
+
+    actions = source.fetch_corporate_actions("us", ["AAPL"], date(2026, 1, 1), date(2026, 11, 21))
+
+    assert actions == []
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        {"splits": event(utc(2026, 6, 9, 13, 30), numerator=7)},
+        {"splits": event(utc(2026, 6, 9, 13, 30), numerator=0, denominator=1)},
+        {"dividends": event(utc(2026, 6, 9, 13, 30), amount=None)},
+        {"dividends": {"1": {"amount": 0.5}}},
+        {"dividends": [0.5]},
+    ],
+    ids=["no denominator", "ratio of nought", "no amount", "no date", "list"],
+)
+def test_an_incomplete_event_is_schema_drift(
+    server: YahooServer, tmp_path: Path, events: dict[str, Any]
+) -> None:
+    server.put(Series("AAPL", "1d", US_DAILY, events=events))
+    source = make_source(server.base_url, tmp_path)
+
+    with pytest.raises(SchemaDrift, match="event"):
+        source.fetch_corporate_actions("us", ["AAPL"], date(2026, 1, 1), date(2026, 11, 21))
+
+
+def test_actions_of_an_unknown_symbol_are_an_error(server: YahooServer, tmp_path: Path) -> None:
+    source = make_source(server.base_url, tmp_path)
+
+    with pytest.raises(BadRequest, match="may be delisted"):
+        source.fetch_corporate_actions("us", ["NOSUCH"], date(2026, 1, 1), date(2026, 11, 21))
 
 
 # --- symbols ------------------------------------------------------------------------------
@@ -874,6 +987,35 @@ def test_every_bar_of_a_recording_is_stored_as_recorded(
         assert list(batch.bars[column]) == result["indicators"]["quote"][0][column]
     assert list(batch.bars["adj_close"]) == result["indicators"]["adjclose"][0]["adjclose"]
     assert len(batch.rejected) == 0
+
+
+@needs_recordings
+def test_the_recorded_split_of_nvidia_is_read() -> None:
+    body = read_recording("historical-via-chart-NVDA-split-2021-02-01-to-2022-01-31.csv.json")
+    year = AskWindow(
+        "us", "NVDA", "1d", datetime(2021, 1, 1, tzinfo=UTC), datetime(2022, 1, 1, tzinfo=UTC)
+    )
+
+    [split] = parse_actions(body, year)
+
+    assert (split.ex_date, split.ratio_from, split.ratio_to) == (date(2021, 7, 20), 1.0, 4.0)
+
+
+@needs_recordings
+def test_the_recorded_dividends_of_microsoft_are_read() -> None:
+    body = read_recording("historical-via-chart-MSFT-dividends-2021-02-01-to-2022-01-31.csv.json")
+    year = AskWindow(
+        "us", "MSFT", "1d", datetime(2021, 1, 1, tzinfo=UTC), datetime(2022, 1, 1, tzinfo=UTC)
+    )
+
+    dividends = parse_actions(body, year)
+
+    assert [(each.ex_date, each.cash_amount) for each in dividends] == [
+        (date(2021, 2, 17), 0.56),
+        (date(2021, 5, 19), 0.56),
+        (date(2021, 8, 18), 0.56),
+        (date(2021, 11, 17), 0.62),
+    ]
 
 
 @needs_recordings

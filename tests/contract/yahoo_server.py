@@ -42,6 +42,7 @@ class Series:
     instrument: str = "EQUITY"
     meta: dict[str, Any] = field(default_factory=dict)
     honour_window: bool = True
+    events: dict[str, Any] = field(default_factory=dict)
 
     def answer(self, period1: int, period2: int) -> dict[str, Any]:
         """Return the chart answer of a range."""
@@ -67,6 +68,8 @@ class Series:
             ]
             if self.interval == "1d":
                 result["indicators"]["adjclose"] = [{"adjclose": list(columns[6])}]
+        if self.events:
+            result["events"] = self.events
         return {"chart": {"result": [result], "error": None}}
 
 

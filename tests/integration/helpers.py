@@ -118,6 +118,7 @@ def collector(
         warehouse=platform.warehouse,
         reference=platform.reference,
         quality=platform.quality,
+        providers=platform.providers,
         sources=list(sources),
         now=now,
     )

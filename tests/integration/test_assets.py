@@ -1,15 +1,16 @@
 """The assets of one market as Dagster runs them, on an ephemeral instance and a real database."""
 
 from collections.abc import Iterator
-from types import SimpleNamespace
+from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
 
 from scizor_assets.bars import BARS_ASSETS, build_bars_asset
 from scizor_assets.build import build_defs
-from scizor_assets.common import SymbolsConfig
+from scizor_assets.common import CollectConfig
 from scizor_core.markets import MARKETS
+from scizor_resources.chain import ProviderCalls
 from scizor_resources.errors import (
     AuthError,
     BadRequest,
@@ -20,6 +21,7 @@ from scizor_resources.errors import (
 )
 from scizor_resources.pipeline.collect import CollectReport
 from scizor_resources.platform import Platform
+from scizor_resources.stores.providers import CollectorRun
 from scizor_resources.stores.warehouse import WriteResult
 
 from .helpers import FailingSource, execute, fingerprint, query
@@ -338,7 +340,7 @@ def test_a_provider_failure_fails_the_step_and_only_what_can_mend_is_retried(
     error: ProviderError,
     retried: bool,
 ) -> None:
-    monkeypatch.setattr(platform, "sources", lambda _market: [FailingSource(error)])
+    monkeypatch.setattr(platform, "sources", lambda *_: [FailingSource(error)])
     with pytest.raises(dg.Failure, match="It did not answer") as caught:
         run(platform, instance, ["asx/bars_5m"], FIRST, symbols=["CBA"])
     assert caught.value.allow_retries is retried
@@ -388,23 +390,63 @@ class FakeCollector:
             missing={"BHP": "halted"},
             rows=3,
             written=WriteResult(inserted=2, unchanged=1),
+            calls={
+                "ibkr": ProviderCalls(requests=3, retries=2, error="no gateway"),
+                "yahoo": ProviderCalls(requests=2, records=3),
+            },
         )
 
 
-def test_an_asset_can_be_called_directly_with_a_fake_platform() -> None:
-    asked: list[tuple[str, str]] = []
+class FakePlatform:
+    """What the bars asset uses of a platform; one provider is not configured."""
 
-    def collector(market: str, timeframe: str) -> FakeCollector:
-        asked.append((market, timeframe))
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, str]] = []
+        self.recorded: list[CollectorRun] = []
+        self.providers = self
+
+    def now(self) -> datetime:
+        return datetime(2022, 1, 4, 6, tzinfo=UTC)
+
+    def collector(self, market: str, timeframe: str, lane: str) -> FakeCollector:
+        self.asked.append((market, timeframe, lane))
         return FakeCollector()
 
+    def record(self, runs: list[CollectorRun]) -> None:
+        self.recorded += runs
+
+    def not_configured(self, market: str) -> dict[str, str]:
+        return {"ibkr": f"not for {market}"}
+
+
+def test_an_asset_can_be_called_directly_with_a_fake_platform() -> None:
+    platform = FakePlatform()
     bars = build_bars_asset(MARKETS["asx"], "1m")
     context = dg.build_asset_context(partition_key=FIRST)
-    result = bars(context, SymbolsConfig(), SimpleNamespace(collector=collector))
-    assert asked == [("asx", "1m")]
+
+    result = bars(context, CollectConfig(lane="live"), platform)
+
+    assert platform.asked == [("asx", "1m", "live")]
     assert result.metadata["symbols_got"] == 1
     assert result.metadata["symbols_missing"].value == {"BHP": "halted"}
     assert result.metadata["rows_inserted"] == 2
+    assert result.metadata["providers_not_configured"].value == {"ibkr": "not for asx"}
+
+
+def test_what_each_provider_was_asked_is_recorded() -> None:
+    platform = FakePlatform()
+    context = dg.build_asset_context(partition_key=FIRST)
+
+    build_bars_asset(MARKETS["asx"], "1m")(context, CollectConfig(), platform)
+
+    runs = {run.provider: run for run in platform.recorded}
+    assert (runs["yahoo"].status, runs["yahoo"].records, runs["yahoo"].requests) == (
+        "success",
+        3,
+        2,
+    )
+    assert (runs["ibkr"].status, runs["ibkr"].error) == ("failed", "no gateway")
+    assert {(run.asset, run.partition) for run in platform.recorded} == {("asx/bars_1m", FIRST)}
 
 
 def test_there_is_a_bars_asset_of_each_market_and_timeframe() -> None:

@@ -345,8 +345,9 @@ def test_a_schema_that_is_current_has_nothing_to_upgrade(platform: Platform) -> 
 
 def test_an_old_schema_is_told_by_status_and_mended_by_upgrade(platform: Platform) -> None:
     with platform.warehouse.connect() as connection:
-        connection.execute("DROP SCHEMA asx, us, crypto, market, quality, reference CASCADE")
-        connection.execute("DROP TABLE scizor_schema_version, symbols, listings, watchlist CASCADE")
+        schemas = "asx, us, crypto, market, quality, reference, exchange, public"
+        connection.execute(f"DROP SCHEMA {schemas} CASCADE")
+        connection.execute("CREATE SCHEMA public")
     assert "revision none" in run("db", "current").stdout
     assert "to revision" in run("db", "upgrade").stdout
     assert len(platform.reference.watchlist()) == 18

@@ -6,13 +6,14 @@ to 05:00 UTC. Monday the 3rd and Wednesday the 26th are public holidays.
 
 from datetime import UTC, date, datetime
 
+import pandas as pd
 import pytest
 
 from scizor_core.errors import UnknownSymbolError
 from scizor_resources.errors import TransientError
 from scizor_resources.pipeline.collect import CHUNK_DAYS
 from scizor_resources.platform import Platform
-from scizor_resources.providers.base import BarRequest
+from scizor_resources.providers.base import BarRequest, normalise_bars
 from scizor_resources.stores.warehouse import WriteResult
 
 from .helpers import (
@@ -286,7 +287,7 @@ def test_session_by_session_or_as_a_range_gives_the_same_tables(platform: Platfo
     assert fingerprint(platform, stamps=False) == one_by_one
 
 
-def test_each_session_comes_from_the_first_source_that_has_it(platform: Platform) -> None:
+def test_what_the_first_source_leaves_open_comes_from_the_next(platform: Platform) -> None:
     own = FixedSource(flat("CBA", ["2022-01-03 23:00", "2022-01-05 23:00"], 10), "own")
     other = FixedSource(
         flat("CBA", [f"2022-01-0{day} 23:0{m}" for day in (3, 4, 5, 6) for m in (0, 1)], 20),
@@ -295,9 +296,11 @@ def test_each_session_comes_from_the_first_source_that_has_it(platform: Platform
     collector(platform, "1m", own, other).collect(FIRST, date(2022, 1, 8), ["CBA"])
     assert stored(platform, "1m") == [
         ("CBA", "2022-01-03 23:00", 10),
+        ("CBA", "2022-01-03 23:01", 20),
         ("CBA", "2022-01-04 23:00", 20),
         ("CBA", "2022-01-04 23:01", 20),
         ("CBA", "2022-01-05 23:00", 10),
+        ("CBA", "2022-01-05 23:01", 20),
         ("CBA", "2022-01-06 23:00", 20),
         ("CBA", "2022-01-06 23:01", 20),
     ]
@@ -411,3 +414,58 @@ def test_a_bucket_that_still_runs_is_not_final(platform: Platform) -> None:
         platform, "5m", FixedSource(), now=lambda: datetime(2022, 1, 3, 23, 3, tzinfo=UTC)
     ).collect(FIRST, SECOND, ["CBA"])
     assert query(platform, "SELECT is_final FROM asx.bars_5m") == [{"is_final": False}]
+
+
+def priced(source: str, price: float) -> pd.DataFrame:
+    """Return half an hour of CBA at one price, as a source has it."""
+    times = [f"2022-01-04 00:{minute:02d}" for minute in range(30)]
+    return flat("CBA", times).assign(source=source, open=price, high=price, low=price, close=price)
+
+
+def stored_prices(platform: Platform) -> set[tuple[str, float]]:
+    rows = query(platform, "SELECT source, close FROM market.bars WHERE timeframe = '1m'")
+    return {(row["source"], row["close"]) for row in rows}
+
+
+def test_a_later_source_does_not_overwrite_what_a_better_one_has_stored(
+    platform: Platform,
+) -> None:
+    better = FixedSource(priced("better", 100.0), name="better")
+    worse = FixedSource(priced("worse", 101.0), name="worse")
+    collector(platform, "1m", better, worse).collect(FIRST, SECOND, ["CBA"])
+    better.rows = better.rows.iloc[:0]  # it has lost its memory; the other still answers
+
+    report = collector(platform, "1m", better, worse).collect(FIRST, SECOND, ["CBA"])
+
+    assert stored_prices(platform) == {("better", 100.0)}
+    assert (report.held_back, report.written.changed) == (30, 0)
+    rows = query(platform, "SELECT * FROM quality.disagreements ORDER BY ts")
+    assert len(rows) == 30
+    assert (rows[0]["kept_source"], rows[0]["other_source"]) == ("better", "worse")
+    assert (rows[0]["kept"]["close"], rows[0]["other"]["close"]) == (100.0, 101.0)
+    assert rows[0]["price_difference"] == pytest.approx(0.01)
+
+
+def test_a_better_source_that_comes_back_replaces_and_the_old_values_are_kept(
+    platform: Platform,
+) -> None:
+    better = FixedSource(name="better")
+    worse = FixedSource(priced("worse", 101.0), name="worse")
+    collector(platform, "1m", better, worse).collect(FIRST, SECOND, ["CBA"])
+    better.rows = normalise_bars(priced("better", 100.0))
+
+    collector(platform, "1m", better, worse).collect(FIRST, SECOND, ["CBA"])
+
+    assert stored_prices(platform) == {("better", 100.0)}
+    assert len(query(platform, "SELECT 1 FROM market.bar_revisions")) == 30
+    rows = query(platform, "SELECT DISTINCT kept_source, other_source FROM quality.disagreements")
+    assert [tuple(row.values()) for row in rows] == [("better", "worse")]
+
+
+def test_sources_that_agree_leave_no_trace(platform: Platform) -> None:
+    first = FixedSource(priced("better", 100.0), name="better")
+    second = FixedSource(priced("worse", 100.01), name="worse")
+    collector(platform, "1m", first, second).collect(FIRST, SECOND, ["CBA"])
+    collector(platform, "1m", second).collect(FIRST, SECOND, ["CBA"])
+
+    assert query(platform, "SELECT 1 FROM quality.disagreements") == []

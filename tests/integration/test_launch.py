@@ -155,7 +155,7 @@ def test_a_failed_run_says_which_step_failed_and_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     error = TransientError("It timed out.", provider="failing")
-    monkeypatch.setattr(platform, "sources", lambda _market: [FailingSource(error)])
+    monkeypatch.setattr(platform, "sources", lambda *_: [FailingSource(error)])
     launch = Launch(("asx/bars_5m",), "2022-01-04", symbols=("CBA",), title="asx 5m 2022-01-04")
     with pytest.raises(RunFailedError) as caught:
         launcher.run(instance, launch)
@@ -169,7 +169,7 @@ def test_an_error_that_is_not_ours_is_told_by_its_own_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        platform, "sources", lambda _market: [FailingSource(ZeroDivisionError("x/0"))]
+        platform, "sources", lambda *_: [FailingSource(ZeroDivisionError("x/0"))]
     )
     with pytest.raises(RunFailedError, match=r"asx/bars_5m: ZeroDivisionError: x/0"):
         launcher.run(instance, Launch(("asx/bars_5m",), "2022-01-04", symbols=("CBA",)))
@@ -178,7 +178,7 @@ def test_an_error_that_is_not_ours_is_told_by_its_own_words(
 def test_sessions_are_materialized_as_recorded_runs(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(platform, "sources", lambda _market: [simulated()])
+    monkeypatch.setattr(platform, "sources", lambda *_: [simulated()])
     steps: list[tuple[int, int, str]] = []
     days = [date(2022, 1, 4), date(2022, 1, 5), date(2022, 1, 7)]
     runs = materialize_sessions(

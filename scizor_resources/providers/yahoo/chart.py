@@ -4,26 +4,32 @@ Nothing here does I/O or reads a clock. yfinance's own `Ticker.history` is not u
 because it repairs without a trace: it drops rows whose timestamp is repeated, replaces or merges
 the live row into the bar before it, drops rows outside the regular session and turns a missing
 volume into 0 (read in the source of yfinance 1.7.0). Here every row that was received ends either
-in `bars` or, with its reason, in `rejected`; only rows outside the window asked for are left out.
+in `bars` or, with its reason, in `rejected`; rows outside the window asked for are counted in
+`ignored`. `rows.judge_rows` is not used, because Yahoo itself says when each day's session was,
+how late its feed runs and which row is a live price.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scizor_core.markets import TIMEFRAME_MINUTES, MarketSpec, Timeframe
+from scizor_core.markets import TIMEFRAME_MINUTES, MarketSpec, get_market
 from scizor_resources.errors import SchemaDrift
-from scizor_resources.providers.base import (
-    REJECTED_COLUMNS,
-    empty_bars,
-    empty_rejected,
-    normalise_bars,
+from scizor_resources.providers.base import REJECTED_COLUMNS, empty_rejected, normalise_bars
+from scizor_resources.providers.rows import (
+    CLOCK_TOLERANCE,
+    NEEDED_COLUMNS,
+    OUTSIDE_SESSION,
+    OUTSIDE_WINDOW,
+    AskWindow,
+    ParsedBars,
+    nothing_parsed,
 )
+from scizor_resources.providers.yahoo.symbols import to_yahoo_symbol
 
 SOURCE_NAME = "yahoo"
 CHART_ENDPOINT = "/v8/finance/chart"
@@ -32,40 +38,8 @@ CHART_ENDPOINT = "/v8/finance/chart"
 #: 20 minutes late. yfinance treats a window as settled 30 minutes after its end, and so do we.
 FEED_DELAY = timedelta(minutes=30)
 
-_QUOTE_FIELDS = ("open", "high", "low", "close", "volume")
 
-
-@dataclass(frozen=True)
-class ChartWindow:
-    """What was asked of one chart call.
-
-    Attributes:
-        symbol: the platform's symbol, which the rows will carry.
-        ticker: Yahoo's ticker, against which the answer is checked.
-        spec: the market of the symbol.
-        timeframe: the bars' timeframe.
-        start: first instant asked for, UTC; for `1d` a session date at 00:00 UTC.
-        end: first instant no longer asked for, UTC.
-    """
-
-    symbol: str
-    ticker: str
-    spec: MarketSpec
-    timeframe: Timeframe
-    start: datetime
-    end: datetime
-
-
-@dataclass(frozen=True)
-class ParsedChart:
-    """One chart answer: columns as in `BarBatch`; `received` counts the rows of the answer."""
-
-    bars: pd.DataFrame
-    rejected: pd.DataFrame
-    received: int
-
-
-def parse_chart(payload: Mapping[str, Any], window: ChartWindow, *, now: datetime) -> ParsedChart:
+def parse_chart(payload: Mapping[str, Any], window: AskWindow, *, now: datetime) -> ParsedBars:
     """Turn a decoded chart answer into bars and rejected rows.
 
     Intraday `ts` is Yahoo's timestamp. Daily timestamps are the instant at which the session
@@ -75,94 +49,109 @@ def parse_chart(payload: Mapping[str, Any], window: ChartWindow, *, now: datetim
 
     Rejected are, in this order: rows without a price or volume ("null row"), intraday rows
     outside the regular session, intraday rows off the grid of the timeframe (the live price that
-    Yahoo appends), and repeated rows, of which the first is kept.
+    Yahoo appends), intraday rows from the future, and repeated rows, of which the first is kept.
 
     Args:
         payload: the whole answer, `{"chart": {"result": [...], "error": null}}`.
         window: what was asked.
-        now: the present, UTC; decides `is_final`.
+        now: the present, UTC; decides `is_final` and what is the future.
 
     Returns:
-        Bars of the window (columns `SOURCE_BAR_COLUMNS`, by ts) and the rejected rows. Both are
-        empty where Yahoo has none, which it says by leaving out `timestamp`.
+        Bars of the window and the rejected rows. Both are empty where Yahoo has none, which it
+        says by leaving out `timestamp`.
+
+    Raises:
+        SchemaDrift: the answer is not a chart, or is one of another ticker or interval.
+    """
+    result, meta = read_chart(payload, window)
+    raw = _raw_rows(result, window)
+    if raw.empty:
+        return nothing_parsed()
+
+    rows = _place_rows(raw, meta, window)
+    inside = (rows["ts"] >= window.start) & (rows["ts"] < window.end)
+    reasons = _reject_reasons(rows, meta, window, now=now).where(inside, OUTSIDE_WINDOW)
+    rows["is_final"] = _final_rows(rows, meta, window, now=now)
+
+    bars = rows[reasons == ""].assign(symbol=window.symbol, source=SOURCE_NAME)
+    rejected = _rejected_frame(raw, rows, reasons.where(inside, ""), window)
+    outside = int((~inside).sum())
+    ignored = {OUTSIDE_WINDOW: outside} if outside else {}
+    return ParsedBars(normalise_bars(bars), rejected, len(raw), ignored)
+
+
+def read_chart(
+    payload: Mapping[str, Any], window: AskWindow
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the chart of an answer and its `meta`, checked to be about what was asked.
 
     Raises:
         SchemaDrift: the answer is not a chart, or is one of another ticker or interval.
     """
     result = _result_of(payload, window)
-    meta = _meta_of(result, window)
-    raw = _raw_rows(result, window)
-    if raw.empty:
-        return ParsedChart(empty_bars(), empty_rejected(), 0)
-
-    rows = _place_rows(raw, meta, window)
-    inside = (rows["ts"] >= window.start) & (rows["ts"] < window.end)
-    reasons = _reject_reasons(rows, meta, window).where(inside, "outside the window")
-    rows["is_final"] = _final_rows(rows, meta, window, now=now)
-
-    bars = rows[reasons == ""].assign(symbol=window.symbol, source=SOURCE_NAME)
-    rejected = _rejected_frame(raw, rows, reasons.where(inside, ""), window)
-    return ParsedChart(normalise_bars(bars), rejected, len(raw))
+    return result, _meta_of(result, window)
 
 
-def _drift(window: ChartWindow, found: str) -> SchemaDrift:
+def drift(window: AskWindow, found: str) -> SchemaDrift:
+    """Return the error of a chart that does not have the agreed shape."""
+    ticker = to_yahoo_symbol(window.market, window.symbol)
     return SchemaDrift(
-        f"Yahoo's {window.timeframe} chart of {window.ticker} does not have the agreed shape: "
+        f"Yahoo's {window.timeframe} chart of {ticker} does not have the agreed shape: "
         f"{found}. The adapter has to be looked at before this answer can be used.",
         provider=SOURCE_NAME,
-        endpoint=f"{CHART_ENDPOINT}/{window.ticker}",
+        endpoint=f"{CHART_ENDPOINT}/{ticker}",
         status=200,
     )
 
 
-def _result_of(payload: Mapping[str, Any], window: ChartWindow) -> Mapping[str, Any]:
+def _result_of(payload: Mapping[str, Any], window: AskWindow) -> Mapping[str, Any]:
     """Return `chart.result[0]`."""
     chart = payload.get("chart")
     results = chart.get("result") if isinstance(chart, Mapping) else None
     if not isinstance(results, list) or not results or not isinstance(results[0], Mapping):
-        raise _drift(window, "there is no chart.result[0]")
+        raise drift(window, "there is no chart.result[0]")
     return results[0]
 
 
-def _meta_of(result: Mapping[str, Any], window: ChartWindow) -> Mapping[str, Any]:
-    """Return the answer's `meta`, checked to be about what was asked."""
+def _meta_of(result: Mapping[str, Any], window: AskWindow) -> Mapping[str, Any]:
     meta = result.get("meta")
     if not isinstance(meta, Mapping) or not isinstance(meta.get("exchangeTimezoneName"), str):
-        raise _drift(window, "meta.exchangeTimezoneName is missing")
-    ticker = meta.get("symbol", window.ticker)
-    if ticker != window.ticker:
-        raise _drift(window, f"it is the chart of '{ticker}'")
+        raise drift(window, "meta.exchangeTimezoneName is missing")
+    asked = to_yahoo_symbol(window.market, window.symbol)
+    ticker = meta.get("symbol", asked)
+    if ticker != asked:
+        raise drift(window, f"it is the chart of '{ticker}'")
     interval = meta.get("dataGranularity", window.timeframe)
     if interval != window.timeframe:
-        raise _drift(window, f"its interval is '{interval}'")
+        raise drift(window, f"its interval is '{interval}'")
     return meta
 
 
-def _raw_rows(result: Mapping[str, Any], window: ChartWindow) -> pd.DataFrame:
+def _raw_rows(result: Mapping[str, Any], window: AskWindow) -> pd.DataFrame:
     """Return the parallel arrays as one frame of objects, as received and in that order."""
     indicators: Any = result.get("indicators")
     try:
         quote = indicators["quote"][0]
-        fields = {name: quote.get(name) for name in _QUOTE_FIELDS}
+        fields = {name: quote.get(name) for name in NEEDED_COLUMNS}
     except (TypeError, KeyError, IndexError, AttributeError):
-        raise _drift(window, "there is no indicators.quote[0]") from None
+        raise drift(window, "there is no indicators.quote[0]") from None
 
     timestamps = result.get("timestamp")
     if not timestamps:
         if any(values for values in fields.values()):
-            raise _drift(window, "it has prices without timestamps")
+            raise drift(window, "it has prices without timestamps")
         return pd.DataFrame()
     if not all(isinstance(stamp, int) for stamp in timestamps):
-        raise _drift(window, "a timestamp is not a whole number of seconds")
+        raise drift(window, "a timestamp is not a whole number of seconds")
 
     fields["adj_close"] = _adjusted_closes(indicators, window, len(timestamps))
     for name, values in fields.items():
         if not isinstance(values, list) or len(values) != len(timestamps):
-            raise _drift(window, f"'{name}' does not have one value for each timestamp")
+            raise drift(window, f"'{name}' does not have one value for each timestamp")
     return pd.DataFrame({"timestamp": timestamps, **fields}, dtype="object")
 
 
-def _adjusted_closes(indicators: Any, window: ChartWindow, count: int) -> Any:
+def _adjusted_closes(indicators: Any, window: AskWindow, count: int) -> Any:
     """Return the adjusted closes of a daily chart; intraday charts have none."""
     adjusted = indicators.get("adjclose")
     if window.timeframe != "1d" or not adjusted:
@@ -170,21 +159,23 @@ def _adjusted_closes(indicators: Any, window: ChartWindow, count: int) -> Any:
     return adjusted[0].get("adjclose")
 
 
-def _place_rows(raw: pd.DataFrame, meta: Mapping[str, Any], window: ChartWindow) -> pd.DataFrame:
+def _place_rows(raw: pd.DataFrame, meta: Mapping[str, Any], window: AskWindow) -> pd.DataFrame:
     """Return the rows with numbers for text, `ts`, `local` (exchange time) and `epoch`."""
     rows = pd.DataFrame(index=raw.index)
-    for name in (*_QUOTE_FIELDS, "adj_close"):
+    for name in (*NEEDED_COLUMNS, "adj_close"):
         numbers = pd.to_numeric(raw[name], errors="coerce").astype("float64")
         rows[name] = numbers.where(np.isfinite(numbers))
     rows["epoch"] = raw["timestamp"].astype("int64")
     instant = pd.to_datetime(rows["epoch"], unit="s", utc=True)
     rows["local"] = instant.dt.tz_convert(meta["exchangeTimezoneName"])
-    rows["ts"] = _session_dates(rows["local"], window.spec) if window.timeframe == "1d" else instant
+    rows["ts"] = instant
+    if window.timeframe == "1d":
+        rows["ts"] = session_dates(rows["local"], get_market(window.market))
     rows["ts"] = rows["ts"].astype("datetime64[us, UTC]")
     return rows
 
 
-def _session_dates(local: "pd.Series[pd.Timestamp]", spec: MarketSpec) -> "pd.Series[pd.Timestamp]":
+def session_dates(local: "pd.Series[pd.Timestamp]", spec: MarketSpec) -> "pd.Series[pd.Timestamp]":
     """Return the session dates at 00:00 UTC of daily rows given in exchange time.
 
     Around a change of daylight saving some daily rows stand at exactly 22:00 or 23:00 of the
@@ -199,22 +190,26 @@ def _session_dates(local: "pd.Series[pd.Timestamp]", spec: MarketSpec) -> "pd.Se
 
 
 def _reject_reasons(
-    rows: pd.DataFrame, meta: Mapping[str, Any], window: ChartWindow
+    rows: pd.DataFrame, meta: Mapping[str, Any], window: AskWindow, *, now: datetime
 ) -> "pd.Series[str]":
     """Return one reason for each row, empty where the row is a bar."""
     reasons = pd.Series("", index=rows.index, dtype="object")
-    missing = rows[list(_QUOTE_FIELDS)].isna()
+    missing = rows[list(NEEDED_COLUMNS)].isna()
     for position in missing.index[missing.any(axis=1)]:
-        names = ", ".join(name for name in _QUOTE_FIELDS if missing.loc[position, name])
+        names = ", ".join(name for name in NEEDED_COLUMNS if missing.loc[position, name])
         reasons.loc[position] = f"null row: no value for {names}"
 
     if window.timeframe != "1d":
         outside = _outside_regular_session(rows, meta, window)
-        reasons = reasons.mask((reasons == "") & outside, "outside the regular session")
+        reasons = reasons.mask((reasons == "") & outside, OUTSIDE_SESSION)
         off_grid = rows["epoch"] % (TIMEFRAME_MINUTES[window.timeframe] * 60) != 0
         reasons = reasons.mask(
             (reasons == "") & off_grid,
             f"live price appended by Yahoo: its time is not the start of a {window.timeframe} bar",
+        )
+        ahead = rows["ts"] > now + CLOCK_TOLERANCE
+        reasons = reasons.mask(
+            (reasons == "") & ahead, "starts in the future: Yahoo's clock is ahead of ours"
         )
 
     good = rows[reasons == ""]
@@ -227,7 +222,7 @@ def _reject_reasons(
 
 
 def _outside_regular_session(
-    rows: pd.DataFrame, meta: Mapping[str, Any], window: ChartWindow
+    rows: pd.DataFrame, meta: Mapping[str, Any], window: AskWindow
 ) -> "pd.Series[bool]":
     """Say which intraday rows lie before the open or after the close of their day.
 
@@ -236,7 +231,8 @@ def _outside_regular_session(
     that never closes has no session to be outside of.
     """
     periods = pd.DataFrame(_regular_periods(meta), columns=["start", "end"], dtype="int64")
-    if window.spec.calendar == "24/7" or periods.empty:
+    spec = get_market(window.market)
+    if spec.calendar == "24/7" or periods.empty:
         return pd.Series(data=False, index=rows.index)
     start = pd.to_datetime(periods["start"], unit="s", utc=True)
     periods["date"] = start.dt.tz_convert(meta["exchangeTimezoneName"]).dt.date
@@ -244,7 +240,7 @@ def _outside_regular_session(
     dates = rows["local"].dt.date
     opens, closes = dates.map(bounds["start"]), dates.map(bounds["end"])
     seconds = TIMEFRAME_MINUTES[window.timeframe] * 60
-    auction = window.spec.closing_auction_minutes * 60
+    auction = spec.closing_auction_minutes * 60
     outside: pd.Series[bool] = (rows["epoch"] + seconds <= opens) | (
         rows["epoch"] >= closes + auction
     )
@@ -264,7 +260,7 @@ def _regular_periods(meta: Mapping[str, Any]) -> list[tuple[int, int]]:
 
 
 def _final_rows(
-    rows: pd.DataFrame, meta: Mapping[str, Any], window: ChartWindow, *, now: datetime
+    rows: pd.DataFrame, meta: Mapping[str, Any], window: AskWindow, *, now: datetime
 ) -> "pd.Series[bool]":
     """Say which bars can no longer change: their end is past, on our clock and on the feed's.
 
@@ -285,27 +281,29 @@ def _final_rows(
     dates = rows["ts"].dt.date
     final = dates < settled_date
     regular = (meta.get("currentTradingPeriod") or {}).get("regular")
-    if regular and window.spec.calendar != "24/7":
+    spec = get_market(window.market)
+    if regular and spec.calendar != "24/7":
         session = pd.Timestamp(regular["start"], unit="s", tz="UTC").tz_convert(zone).date()
-        close = regular["end"] + window.spec.closing_auction_minutes * 60
+        close = regular["end"] + spec.closing_auction_minutes * 60
         final |= (dates == session) & (close <= settled)
     return final
 
 
 def _rejected_frame(
-    raw: pd.DataFrame, rows: pd.DataFrame, reasons: "pd.Series[str]", window: ChartWindow
+    raw: pd.DataFrame, rows: pd.DataFrame, reasons: "pd.Series[str]", window: AskWindow
 ) -> pd.DataFrame:
     """Return the rows that have a reason, columns `REJECTED_COLUMNS`."""
     positions = list(reasons.index[reasons != ""])
     if not positions:
         return empty_rejected()
+    ticker = to_yahoo_symbol(window.market, window.symbol)
     return pd.DataFrame(
         {
             "symbol": window.symbol,
             "ts": rows.loc[positions, "ts"].array,
             "reason": reasons.loc[positions].array,
             "source": SOURCE_NAME,
-            "origin": f"{CHART_ENDPOINT}/{window.ticker} interval {window.timeframe}",
+            "origin": f"{CHART_ENDPOINT}/{ticker} interval {window.timeframe}",
             "row_number": [position + 1 for position in positions],
             "payload": [
                 {name: json.dumps(value) for name, value in row.items()}

@@ -5,17 +5,23 @@ and the crumb, passes the European consent page and swaps strategy when refused.
 `YfData.get` is used rather than `Ticker.history`, which needs one more request per symbol for the
 time zone, answers a repeated question about the past from an in-process cache of 64 answers (so
 that a retry would be given the same failure again) and hides rows (see `chart`).
+
+One chart call passes the gate once, together with the calls for cookie and crumb that yfinance
+makes for it: yfinance swallows what these raise and goes on without a crumb, so that a refusal of
+the gate in their midst would be lost. They are few (up to three per `YahooClient`) and are counted
+in the gate's ledgers under `SESSION_ENDPOINT`. yfinance itself would answer every status from 400
+on with another cookie and another try; here a refusal of the chart is raised at once, and only
+401 and 403, where another cookie can help, are left to it.
 """
 
 import json
 import logging
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
-from urllib.parse import quote, urlsplit
+from typing import Any, Protocol
+from urllib.parse import quote, unquote, urlsplit
 
 from scizor_resources.errors import (
     AuthError,
@@ -25,14 +31,19 @@ from scizor_resources.errors import (
     SchemaDrift,
     TransientError,
 )
+from scizor_resources.providers.gate import Gate
+from scizor_resources.providers.http import retry_after
 from scizor_resources.providers.yahoo.chart import CHART_ENDPOINT, SOURCE_NAME
 
 YAHOO_CHART_URL = "https://query2.finance.yahoo.com"
+#: Name under which calls for cookie and crumb are counted.
+SESSION_ENDPOINT = "cookie and crumb"
 
 _YAHOO_HOST = re.compile(r"^https?://([\w-]+\.)*yahoo\.com(?=[/?]|$)")
 _DOWN_NOTICE = "Will be right back"
 #: 999 is what Yahoo answered before it took to 429.
 _RATE_LIMIT_STATUSES = (429, 999)
+_COOKIE_STATUSES = (401, 403)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +55,11 @@ class YahooSettings:
             a setting of the whole process in yfinance: the first one used wins.
         base_url: address that stands in for every host below yahoo.com; None is the real Yahoo.
         timeout_seconds: longest wait for any one HTTP call.
-        pause_seconds: rest between two chart calls. Users report refusals from about 360 calls
-            an hour on; Yahoo publishes no limit.
-        attempts: tries at a chart call that fails in a way worth another try.
     """
 
     cache_dir: Path
     base_url: str | None = None
     timeout_seconds: float = 20.0
-    pause_seconds: float = 0.25
-    attempts: int = 3
 
 
 class _Response(Protocol):
@@ -66,17 +72,17 @@ class _Response(Protocol):
 class YahooClient:
     """Chart calls with one cookie and one crumb; not for use by several threads at once.
 
-    Attributes:
-        requests: HTTP calls made so far, those for cookie and crumb included.
-        latency_seconds: time spent waiting for Yahoo so far.
+    Args:
+        gate: what every chart call passes.
+        settings: how Yahoo is reached.
     """
 
-    def __init__(self, settings: YahooSettings) -> None:
+    def __init__(self, gate: Gate, settings: YahooSettings) -> None:
+        self._gate = gate
         self._settings = settings
         self._data: Any = None
         self._session: Any = None
-        self.requests = 0
-        self.latency_seconds = 0.0
+        self._sent = 0
 
     def close(self) -> None:
         """Close the connections; the next call begins with a new cookie and crumb."""
@@ -96,11 +102,16 @@ class YahooClient:
 
         Raises:
             BadRequest: Yahoo says why it has no such chart: unknown ticker, range out of reach.
-            RateLimited: 429.
+            RateLimited: 429, or no room in the budget.
             AuthError: cookie or crumb refused.
             TransientError: no connection, time out, 5xx, a cut body, or Yahoo is down.
             SchemaDrift: an answer of another kind.
         """
+        return self._gate.call(CHART_ENDPOINT, lambda: self._get_chart(ticker, params))
+
+    def _get_chart(self, ticker: str, params: Mapping[str, str]) -> Mapping[str, Any]:
+        """Make one try, beginning with cookie and crumb where there are none."""
+        sent_before = self._sent
         try:
             response = self._get(ticker, params)
             return read_chart_answer(response.status_code, response.text, ticker)
@@ -108,24 +119,26 @@ class YahooClient:
             # yfinance keeps whatever text came in place of a crumb; begin afresh.
             self.close()
             raise
+        finally:
+            # The gate counts one call and the time of all.
+            for _ in range(self._sent - sent_before - 1):
+                for ledger in (self._gate.counts, *self._gate.ledgers):
+                    ledger.count(SESSION_ENDPOINT, "ok", 0.0)
 
     def _get(self, ticker: str, params: Mapping[str, str]) -> _Response:
         """Make the call, with everything that yfinance or curl can raise given its name."""
         from curl_cffi.requests.exceptions import RequestException
-        from yfinance.exceptions import YFException, YFRateLimitError
+        from yfinance.exceptions import YFException
 
         endpoint = f"{CHART_ENDPOINT}/{ticker}"
         url = f"{YAHOO_CHART_URL}{CHART_ENDPOINT}/{quote(ticker, safe='')}"
         host = urlsplit(self._settings.base_url or YAHOO_CHART_URL).netloc
-        started = time.perf_counter()
         try:
             if self._data is None:
                 self._data = self._open()
             response: _Response = self._data.get(
                 url, params=dict(params), timeout=self._settings.timeout_seconds
             )
-        except YFRateLimitError as error:
-            _raise_rate_limited(ticker, 429, error)
         except RequestException as error:
             raise TransientError(
                 f"{host} could not be reached for the chart of {ticker}: {error}. Check the "
@@ -141,8 +154,6 @@ class YahooClient:
                 provider=SOURCE_NAME,
                 endpoint=endpoint,
             ) from error
-        finally:
-            self.latency_seconds += time.perf_counter() - started
         return response
 
     def _open(self) -> Any:
@@ -164,7 +175,7 @@ class YahooClient:
         return type.__call__(YfData, session=self._session)
 
     def _new_session(self) -> Any:
-        """Return a curl session that counts its calls and knows the stand-in for Yahoo."""
+        """Return a curl session that counts, knows the stand-in for Yahoo, and raises refusals."""
         from curl_cffi.requests import Response, Session
 
         client = self
@@ -172,33 +183,58 @@ class YahooClient:
         timeout_seconds = self._settings.timeout_seconds
 
         class YahooSession(Session[Response]):
-            """Sends calls meant for yahoo.com to `base_url`, if there is one."""
+            """Sends calls meant for yahoo.com to `base_url`, if there is one.
+
+            A refused chart is raised from here, before yfinance can try again on its own.
+            """
 
             def request(self, method: Any, url: str, *args: Any, **kwargs: Any) -> Any:
-                client.requests += 1
+                client._sent += 1
                 kwargs["timeout"] = timeout_seconds
                 if base_url:
                     url = _YAHOO_HOST.sub(lambda _: base_url, url)
                     # A redirect is followed inside curl and could leave the stand-in.
                     kwargs["allow_redirects"] = False
-                return super().request(method, url, *args, **kwargs)
+                response = super().request(method, url, *args, **kwargs)
+                _, is_chart, ticker = url.partition(f"{CHART_ENDPOINT}/")
+                if is_chart:
+                    client._judge(response, unquote(ticker))
+                return response
 
         return YahooSession(impersonate="chrome")
 
+    def _judge(self, response: Any, ticker: str) -> None:
+        """Raise what a refused chart means, unless another cookie may change it."""
+        headers = {name: value or "" for name, value in response.headers.items()}
+        self._gate.learn(headers)
+        status = response.status_code
+        if status >= 400 and status not in _COOKIE_STATUSES:
+            read_chart_answer(status, response.text, ticker, rest=retry_after(headers))
 
-def read_chart_answer(status: int, text: str, ticker: str) -> Mapping[str, Any]:
+
+def read_chart_answer(
+    status: int, text: str, ticker: str, *, rest: float | None = None
+) -> Mapping[str, Any]:
     """Return the decoded chart of an answer, or raise what the answer says instead.
 
     Args:
         status: HTTP status.
         text: body.
         ticker: Yahoo's ticker, for the messages.
+        rest: seconds that the answer asks to wait, None where it does not say.
 
     Raises:
         ProviderError: one of its kinds, as listed at `YahooClient.get_chart`.
     """
     if status in _RATE_LIMIT_STATUSES:
-        _raise_rate_limited(ticker, status, None)
+        raise _error(
+            RateLimited,
+            ticker,
+            status,
+            "too many requests",
+            "Ask less often and wait some minutes.",
+            rest,
+        )
     if status >= 500 or _DOWN_NOTICE in text:
         raise _error(
             TransientError, ticker, status, "Yahoo is down or overloaded", "Try again later."
@@ -217,7 +253,7 @@ def read_chart_answer(status: int, text: str, ticker: str) -> Mapping[str, Any]:
         )
 
     reason = _error_in(payload)
-    if status in (401, 403) or (reason and "chart" not in payload):
+    if status in _COOKIE_STATUSES or (reason and "chart" not in payload):
         raise _error(
             AuthError,
             ticker,
@@ -233,7 +269,7 @@ def read_chart_answer(status: int, text: str, ticker: str) -> Mapping[str, Any]:
 
 
 def _kind_of(status: int) -> type[ProviderError]:
-    return AuthError if status in (401, 403) else SchemaDrift
+    return AuthError if status in _COOKIE_STATUSES else SchemaDrift
 
 
 def _error_in(payload: Mapping[str, Any]) -> str:
@@ -247,7 +283,12 @@ def _error_in(payload: Mapping[str, Any]) -> str:
 
 
 def _error(
-    kind: type[ProviderError], ticker: str, status: int, found: str, advice: str
+    kind: type[ProviderError],
+    ticker: str,
+    status: int,
+    found: str,
+    advice: str,
+    rest: float | None = None,
 ) -> ProviderError:
     """Return an error of `kind` about one answer."""
     return kind(
@@ -255,11 +296,5 @@ def _error(
         provider=SOURCE_NAME,
         endpoint=f"{CHART_ENDPOINT}/{ticker}",
         status=status,
+        retry_after=rest,
     )
-
-
-def _raise_rate_limited(ticker: str, status: int, cause: BaseException | None) -> NoReturn:
-    """Raise `RateLimited`; Yahoo does not say how long to wait."""
-    raise _error(
-        RateLimited, ticker, status, "too many requests", "Ask less often and wait some minutes."
-    ) from cause

@@ -78,7 +78,11 @@ def test_an_empty_variable_is_an_unset_one(tmp_path: Path, monkeypatch: pytest.M
         ("SCIZOR_YAHOO_TIMEOUT_SECONDS", "0", "greater than 0"),
         ("SCIZOR_INTRADAY_START", "soon", "date"),
         ("SCIZOR_CHAIN_ASX", "tape,bloomberg", "'bloomberg' is not a provider; known: tape, yahoo"),
-        ("SCIZOR_CHAIN_CRYPTO", "binance", "'binance' is not a provider"),
+        ("SCIZOR_CHAIN_CRYPTO", "mtgox", "'mtgox' is not a provider"),
+        ("SCIZOR_ALPACA_REQUESTS_PER_MINUTE", "-1", "greater than 0"),
+        ("SCIZOR_SPENDING_CAP_USD", "-5", "greater than or equal to 0"),
+        ("SCIZOR_ALPACA_FEED", "otc", "'iex' or 'sip'"),
+        ("SCIZOR_PROFILE", "paper", "'live'"),
     ],
 )
 def test_a_value_that_cannot_be_names_its_variable(
@@ -138,3 +142,41 @@ def test_each_market_s_chain_has_a_setting_of_its_own(monkeypatch: pytest.Monkey
 def test_the_tape_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCIZOR_TAPE_DIR", "my tape")
     assert load_settings().tape_directory == tmp_path / "my tape"
+
+
+def test_the_live_profile_asks_keyless_providers_whatever_the_demo_has_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile_path(tmp_path).write_text("SCIZOR_CHAIN_ASX=tape,simulated\n")
+    monkeypatch.setenv("SCIZOR_HOME", str(tmp_path))
+    monkeypatch.setenv("SCIZOR_PROFILE", "live")
+
+    settings = load_settings()
+
+    assert settings.chain("asx") == ("tape", "yahoo")
+    assert settings.chain("crypto") == ("tape", "kraken", "coinbase")
+
+
+def test_a_chain_that_the_user_sets_goes_before_the_live_profile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SCIZOR_PROFILE", "live")
+    monkeypatch.setenv("SCIZOR_CHAIN_US", "finnhub")
+
+    assert load_settings().chain("us") == ("finnhub",)
+
+
+def test_a_child_process_reads_the_same_settings_from_its_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text(
+        "SCIZOR_CHAIN_US=tape, yahoo\nSCIZOR_ALPACA_SECRET=hush\nSCIZOR_UI_PORT=3456\n"
+        "SCIZOR_DAILY_START=1999-02-03\n"
+    )
+    settings = load_settings()
+    Path(".env").unlink()
+    for name, value in settings.environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert load_settings() == settings

@@ -1,0 +1,69 @@
+"""Two sources over the same bar: do they agree?"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+#: One row per bar that two sources have differently. `kept` and `other` are name and values of the
+#: source whose bar is (or stays) stored and of the one that contradicts it.
+DISAGREEMENT_COLUMNS: tuple[str, ...] = (
+    "symbol",
+    "ts",
+    "kept_source",
+    "other_source",
+    "kept",
+    "other",
+    "price_difference",
+)
+
+#: Prices that are this close, as a fraction, agree: venues round differently.
+PRICE_TOLERANCE = 0.0005
+
+_PRICES = ("open", "high", "low", "close")
+_VALUES = (*_PRICES, "volume")
+
+
+def find_disagreements(kept: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """Return the bars of which two frames have prices that differ by more than the tolerance.
+
+    Volume is not judged: venues and feeds each count their own trades.
+
+    Args:
+        kept: bars (symbol, ts, source, open, high, low, close, volume) that stay.
+        other: bars of other sources for some of the same symbols and times.
+
+    Returns:
+        Columns `DISAGREEMENT_COLUMNS`; `price_difference` is the largest difference of the four
+        prices as a fraction of the kept one.
+    """
+    if kept.empty or other.empty:
+        return pd.DataFrame(columns=list(DISAGREEMENT_COLUMNS))
+    columns = ["symbol", "ts", "source", *_VALUES]
+    both = kept[columns].merge(other[columns], on=["symbol", "ts"], suffixes=("", "_other"))
+    both = both[both["source"] != both["source_other"]]
+    difference = np.zeros(len(both))
+    for name in _PRICES:
+        gap = (both[name] - both[f"{name}_other"]).abs() / both[name].abs()
+        difference = np.fmax(difference, gap.to_numpy(dtype="float64"))
+    apart = both[difference > PRICE_TOLERANCE]
+    return pd.DataFrame(
+        {
+            "symbol": apart["symbol"].array,
+            "ts": apart["ts"].array,
+            "kept_source": apart["source"].array,
+            "other_source": apart["source_other"].array,
+            "kept": _values(apart, ""),
+            "other": _values(apart, "_other"),
+            "price_difference": difference[difference > PRICE_TOLERANCE],
+        }
+    )
+
+
+def _values(frame: pd.DataFrame, suffix: str) -> list[dict[str, Any]]:
+    return [
+        dict(zip(_VALUES, values, strict=True))
+        for values in frame[[f"{name}{suffix}" for name in _VALUES]].itertuples(
+            index=False, name=None
+        )
+    ]

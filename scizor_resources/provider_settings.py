@@ -1,0 +1,88 @@
+"""The settings of the providers: where they are, how to be let in, what may be asked of them."""
+
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings
+
+#: Providers of bars, as they stand in chains.
+PROVIDER_NAMES: tuple[str, ...] = (
+    "tape",
+    "yahoo",
+    "alpaca",
+    "finnhub",
+    "ibkr",
+    "kraken",
+    "coinbase",
+    "binance",
+    "ccxt_coinbase",
+    "simulated",
+)
+
+_PER_MINUTE = "Calls to it a minute, for all processes together; unset: what the provider allows."
+_COST = "What one call costs, in USD, for the monthly spending cap."
+
+
+class ProviderSettings(BaseSettings):
+    """One block per provider; each field is the environment variable `SCIZOR_<FIELD>`."""
+
+    provider_timeout_seconds: float = Field(
+        20.0, gt=0, description="Longest wait for one answer of a provider."
+    )
+    spending_cap_usd: float = Field(
+        100.0, ge=0, description="What all paid calls together may cost in a month (UTC)."
+    )
+
+    yahoo_base_url: str | None = Field(
+        None, description="Send Yahoo requests there instead of to Yahoo (a proxy, a test server)."
+    )
+    yahoo_timeout_seconds: float = Field(20.0, gt=0, description="Longest wait for one answer.")
+    yahoo_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+
+    alpaca_api_key: SecretStr | None = Field(None, description="Key id of an Alpaca account.")
+    alpaca_secret: SecretStr | None = Field(None, description="Secret of that key.")
+    alpaca_feed: Literal["iex", "sip"] = Field(
+        "iex", description="Feed of US stocks: iex is free, sip needs a subscription."
+    )
+    alpaca_base_url: str | None = Field(None, description="Stands in for data.alpaca.markets.")
+    alpaca_ws_url: str | None = Field(None, description="Stands in for stream.data.alpaca.markets.")
+    alpaca_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+    alpaca_cost_per_call_usd: float = Field(0.0, ge=0, description=_COST)
+
+    finnhub_api_key: SecretStr | None = Field(None, description="Finnhub API key.")
+    finnhub_base_url: str | None = Field(None, description="Stands in for finnhub.io/api/v1.")
+    finnhub_ws_url: str | None = Field(None, description="Stands in for ws.finnhub.io.")
+    finnhub_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+    finnhub_cost_per_call_usd: float = Field(0.0, ge=0, description=_COST)
+
+    ibkr_base_url: str | None = Field(
+        None,
+        description="TWS or Gateway as tcp://host or tcp://host:port; without a port 4001, 4002 "
+        "and 7497 are tried. Unset: IBKR is not asked.",
+    )
+    ibkr_client_id: int = Field(1, ge=0, description="API client id; the next ones are tried too.")
+    ibkr_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+
+    kraken_base_url: str | None = Field(None, description="Stands in for api.kraken.com.")
+    kraken_ws_url: str | None = Field(None, description="Stands in for ws.kraken.com.")
+    kraken_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+
+    coinbase_base_url: str | None = Field(None, description="Stands in for api.coinbase.com.")
+    coinbase_ws_url: str | None = Field(
+        None, description="Stands in for advanced-trade-ws.coinbase.com."
+    )
+    coinbase_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+
+    ccxt_coinbase_base_url: str | None = Field(
+        None, description="The same for Coinbase through ccxt."
+    )
+    ccxt_coinbase_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+
+    binance_base_url: str | None = Field(None, description="Stands in for api.binance.com.")
+    binance_ws_url: str | None = Field(None, description="Stands in for stream.binance.com.")
+    binance_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+
+    coinspot_base_url: str | None = Field(
+        None, description="Stands in for www.coinspot.com.au/pubapi/v2."
+    )
+    coinspot_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)

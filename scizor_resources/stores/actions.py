@@ -1,0 +1,678 @@
+"""What becomes of an instrument: splits, dividends, another code, the end of its listing.
+
+The permanent id never changes: bars stay under it whatever code the instrument has or had.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, TypeAlias
+from zoneinfo import ZoneInfo
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from scizor_core.adjust import (
+    Dividend,
+    Evidence,
+    Report,
+    Split,
+    StoredPrice,
+    Verdict,
+    basis_date,
+)
+from scizor_core.errors import InvalidInputError, UnknownSymbolError
+from scizor_core.markets import TIMEFRAMES, MarketSpec, Timeframe, get_market
+from scizor_resources.providers.actions import ActionKind, CorporateAction
+from scizor_resources.stores.providers import ProviderStore
+from scizor_resources.stores.warehouse import Warehouse
+
+_Connection: TypeAlias = psycopg.Connection[dict[str, Any]]
+_SIDES = {
+    # close before the day, open from the day on
+    "close": ("close", "<", "DESC"),
+    "open": ("open", ">=", "ASC"),
+}
+
+
+@dataclass(frozen=True)
+class StoredAction:
+    """One row of `corporate_actions`.
+
+    Attributes:
+        instrument_id: the instrument.
+        report: who reports what.
+        applied: it counts in adjusted series.
+        note: why not, or what else is to be said.
+    """
+
+    instrument_id: int
+    report: Report
+    applied: bool
+    note: str
+
+    @property
+    def kind(self) -> ActionKind:
+        """"split" or "dividend"."""
+        return "split" if isinstance(self.report.action, Split) else "dividend"
+
+
+@dataclass
+class Written:
+    """What a write of actions did, in rows."""
+
+    inserted: int = 0
+    changed: int = 0
+
+
+@dataclass(frozen=True)
+class Refetch:
+    """A range that was collected again because its provider has rewritten it.
+
+    Attributes:
+        instrument_id: the instrument.
+        source: the provider.
+        timeframe: timeframe of the bars.
+        split_ex_date: ex-date of the split that caused it, None where none was reported.
+        start: first session.
+        end: first session no longer in it.
+        rows_changed: bars whose old values are now in the revisions.
+    """
+
+    instrument_id: int
+    source: str
+    timeframe: Timeframe
+    split_ex_date: date | None
+    start: date
+    end: date
+    rows_changed: int
+
+
+class ActionStore:
+    """Access to `corporate_actions` and `history_refetches`."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+
+    def write(self, actions: Sequence[tuple[int, CorporateAction]]) -> Written:
+        """Keep what providers report of instruments, by id.
+
+        Actions of one kind, source and ex-date become one: amounts add up, ratios multiply. A row
+        whose value has changed gets a new `updated_at`; one that says the same stays untouched.
+        """
+        written = Written()
+        with self._warehouse.connect() as connection:
+            for row in _merged(actions):
+                found = connection.execute(
+                    "INSERT INTO public.corporate_actions AS a (instrument_id, ex_date, kind, "
+                    "source, ratio, amount, currency, payload) VALUES (%(instrument_id)s, "
+                    "%(ex_date)s, %(kind)s, %(source)s, %(ratio)s, %(amount)s, %(currency)s, "
+                    "%(payload)s) ON CONFLICT (instrument_id, ex_date, kind, source) DO UPDATE "
+                    "SET ratio = excluded.ratio, amount = excluded.amount, "
+                    "currency = excluded.currency, payload = excluded.payload, "
+                    "updated_at = now() WHERE a.currency <> excluded.currency "
+                    "OR abs(coalesce(excluded.ratio / a.ratio, excluded.amount / a.amount) - 1) "
+                    "> 1e-6 RETURNING xmax = 0 AS is_new",
+                    row,
+                ).fetchone()
+                if found is not None:
+                    written.inserted += found["is_new"]
+                    written.changed += not found["is_new"]
+        return written
+
+    def reports(self, instrument_id: int) -> list[StoredAction]:
+        """Return everything that is reported of an instrument, by ex-date."""
+        with self._warehouse.connect() as connection:
+            rows = connection.execute(
+                "SELECT instrument_id, ex_date, kind, source, ratio, amount, currency, applied, "
+                "note FROM public.corporate_actions WHERE instrument_id = %s "
+                "ORDER BY ex_date, kind, source",
+                [instrument_id],
+            ).fetchall()
+        return [_stored(row) for row in rows]
+
+    def settle(
+        self, stored: Sequence[StoredAction], verdicts: Sequence[Verdict]
+    ) -> list[tuple[StoredAction, Verdict]]:
+        """Write the verdicts on some rows; returns those that have changed."""
+        changed = [
+            (action, verdict)
+            for action, verdict in zip(stored, verdicts, strict=True)
+            if (action.applied, action.note) != (verdict.applied, verdict.note)
+        ]
+        with self._warehouse.connect() as connection:
+            # One of each action is applied at most, so the others have to give way first.
+            for action, verdict in sorted(changed, key=lambda each: each[1].applied):
+                connection.execute(
+                    "UPDATE public.corporate_actions SET applied = %s, note = %s, "
+                    "updated_at = CASE WHEN applied <> %s THEN now() ELSE updated_at END "
+                    "WHERE instrument_id = %s AND ex_date = %s AND kind = %s AND source = %s",
+                    [
+                        verdict.applied,
+                        verdict.note,
+                        verdict.applied,
+                        action.instrument_id,
+                        action.report.action.ex_date,
+                        action.kind,
+                        action.report.source,
+                    ],
+                )
+        return changed
+
+    def applied(self, instrument_id: int) -> tuple[list[Split], list[Dividend]]:
+        """Return the splits and the dividends that count, by ex-date."""
+        actions = [each.report.action for each in self.reports(instrument_id) if each.applied]
+        return (
+            [each for each in actions if isinstance(each, Split)],
+            [each for each in actions if isinstance(each, Dividend)],
+        )
+
+    def evidence(
+        self, instrument_id: int, market: str, days: Sequence[date]
+    ) -> dict[date, Evidence]:
+        """Return the stored daily prices around each of some days."""
+        wanted = sorted(set(days))
+        closes = self._prices(instrument_id, market, wanted, "close")
+        opens = self._prices(instrument_id, market, wanted, "open")
+        return {day: Evidence(closes.get(day), opens.get(day)) for day in wanted}
+
+    def closes_before(
+        self, instrument_id: int, market: str, days: Sequence[date]
+    ) -> dict[date, StoredPrice]:
+        """Return for each of some days the last stored daily close before it, where there is one."""
+        return self._prices(instrument_id, market, sorted(set(days)), "close")
+
+    def _prices(
+        self, instrument_id: int, market: str, days: Sequence[date], side: str
+    ) -> dict[date, StoredPrice]:
+        if not days:
+            return {}
+        column, comparison, order = _SIDES[side]
+        with self._warehouse.connect() as connection:
+            rows = connection.execute(
+                f"SELECT day, b.* FROM unnest(%s::date[]) AS day CROSS JOIN LATERAL ("  # noqa: S608  # fragments are constants, values are bound
+                f"SELECT session_date, {column} AS price, source, ingested_at FROM market.bars "
+                "WHERE instrument_id = %s AND timeframe = '1d' "
+                f"AND ts {comparison} day::timestamp AT TIME ZONE 'UTC' "
+                f"ORDER BY ts {order} LIMIT 1) AS b",
+                [list(days), instrument_id],
+            ).fetchall()
+        zone = get_market(market).timezone
+        return {
+            row["day"]: StoredPrice(
+                row["session_date"],
+                row["price"],
+                basis_date(row["session_date"], row["source"], row["ingested_at"], "1d", zone),
+            )
+            for row in rows
+        }
+
+    def first_session(self, instrument_id: int) -> date | None:
+        """Return the first session with a bar of any timeframe, None without bars."""
+        return self._edge(instrument_id, "ASC")
+
+    def last_session(self, instrument_id: int) -> date | None:
+        """Return the last session with a bar of any timeframe, None without bars."""
+        return self._edge(instrument_id, "DESC")
+
+    def _edge(self, instrument_id: int, order: str) -> date | None:
+        with self._warehouse.connect() as connection:
+            rows = connection.execute(
+                "SELECT b.session_date FROM unnest(%s::text[]) AS timeframe CROSS JOIN LATERAL ("  # noqa: S608  # `order` is a constant of ours
+                "SELECT session_date FROM market.bars AS x WHERE x.instrument_id = %s "
+                f"AND x.timeframe = timeframe ORDER BY x.ts {order} LIMIT 1) AS b",
+                [list(TIMEFRAMES), instrument_id],
+            ).fetchall()
+        days = [row["session_date"] for row in rows]
+        if not days:
+            return None
+        return min(days) if order == "ASC" else max(days)
+
+    def known_since(self, instrument_id: int) -> datetime:
+        """Return when an instrument was registered, UTC."""
+        with self._warehouse.connect() as connection:
+            row = connection.execute(
+                "SELECT created_at FROM public.symbols WHERE instrument_id = %s", [instrument_id]
+            ).fetchone()
+        if row is None:
+            raise UnknownSymbolError(f"There is no instrument {instrument_id}.")
+        found: datetime = row["created_at"]
+        return found
+
+    def first_stale(
+        self,
+        instrument_id: int,
+        source: str,
+        timeframe: Timeframe,
+        before: date,
+        fetched_before: datetime,
+    ) -> date | None:
+        """Return the first session that a source's bars, fetched before an instant, are of.
+
+        Args:
+            instrument_id: the instrument.
+            source: the provider's name; rows whose source says more ("yahoo+tape") count.
+            timeframe: timeframe of the bars.
+            before: only sessions before this.
+            fetched_before: only bars written before this, aware.
+        """
+        with self._warehouse.connect() as connection:
+            row = connection.execute(
+                "SELECT session_date FROM market.bars WHERE instrument_id = %s AND timeframe = %s "
+                "AND session_date < %s AND ts < %s AND ingested_at < %s AND source ~ %s "
+                "ORDER BY ts LIMIT 1",
+                [
+                    instrument_id,
+                    timeframe,
+                    before,
+                    datetime.combine(before, time(), UTC) + timedelta(days=1),
+                    fetched_before,
+                    rf"(^|\+){source}($|[-+/:])",
+                ],
+            ).fetchone()
+        return None if row is None else row["session_date"]
+
+    def was_refetched(self, instrument_id: int, source: str, split_ex_date: date) -> bool:
+        """Say whether bars of a source were collected again for a split."""
+        with self._warehouse.connect() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM public.history_refetches WHERE instrument_id = %s AND source = %s "
+                "AND split_ex_date = %s LIMIT 1",
+                [instrument_id, source, split_ex_date],
+            ).fetchone()
+        return row is not None
+
+    def record_refetches(self, refetches: Sequence[Refetch], at: datetime) -> None:
+        """Keep that ranges were collected again."""
+        with self._warehouse.connect() as connection, connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO public.history_refetches (instrument_id, source, timeframe, "
+                "split_ex_date, first_session, end_session, rows_changed, refetched_at) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+                [
+                    (
+                        each.instrument_id,
+                        each.source,
+                        each.timeframe,
+                        each.split_ex_date,
+                        each.start,
+                        each.end,
+                        each.rows_changed,
+                        at,
+                    )
+                    for each in refetches
+                ],
+            )
+
+
+def midnight(day: date, market: str) -> datetime:
+    """Return when a date begins at the exchange."""
+    return datetime.combine(day, time(), ZoneInfo(get_market(market).timezone))
+
+
+def _merged(actions: Sequence[tuple[int, CorporateAction]]) -> list[dict[str, Any]]:
+    """Return one row per instrument, ex-date, kind and source; a record given twice counts once."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    seen: set[str] = set()
+    for instrument_id, action in actions:
+        key = (instrument_id, action.ex_date, action.kind, action.source)
+        record = repr((key, sorted(action.payload.items(), key=str), action))
+        if record in seen:
+            continue
+        seen.add(record)
+        row = _row(instrument_id, action)
+        known = rows.setdefault(key, row)
+        if known is row:
+            continue
+        parts = known["payload"].obj.get("parts") or [known["payload"].obj]
+        known["payload"] = Jsonb({"parts": [*parts, dict(action.payload)]})
+        if action.kind == "split":
+            known["ratio"] *= row["ratio"]
+        elif known["currency"] == row["currency"]:
+            known["amount"] += row["amount"]
+    return list(rows.values())
+
+
+def _row(instrument_id: int, action: CorporateAction) -> dict[str, Any]:
+    ratio = None
+    if action.ratio_from is not None and action.ratio_to is not None:
+        ratio = action.ratio_to / action.ratio_from
+    return {
+        "instrument_id": instrument_id,
+        "ex_date": action.ex_date,
+        "kind": action.kind,
+        "source": action.source,
+        "ratio": ratio if action.kind == "split" else None,
+        "amount": action.cash_amount if action.kind == "dividend" else None,
+        "currency": action.currency or "",
+        "payload": Jsonb(dict(action.payload)),
+    }
+
+
+def _stored(row: Mapping[str, Any]) -> StoredAction:
+    action: Split | Dividend
+    if row["kind"] == "split":
+        action = Split(row["ex_date"], row["ratio"])
+    else:
+        action = Dividend(row["ex_date"], row["amount"])
+    report = Report(row["source"], action, row["currency"])
+    return StoredAction(row["instrument_id"], report, row["applied"], row["note"])
+
+
+@dataclass(frozen=True)
+class Code:
+    """A code that an instrument has or had.
+
+    Attributes:
+        instrument_id: the instrument.
+        market: its market.
+        symbol: its code today (the last one, where it has left).
+        ticker: the code meant.
+        valid_from: first day, 1970-01-01 where not known.
+        valid_to: last day, None while current.
+    """
+
+    instrument_id: int
+    market: str
+    symbol: str
+    ticker: str
+    valid_from: date
+    valid_to: date | None
+
+    def covers(self, day: date) -> bool:
+        """Say whether the code was the instrument's on a day."""
+        return self.valid_from <= day and (self.valid_to is None or day <= self.valid_to)
+
+
+@dataclass
+class ListingChange:
+    """What a change of a listing does, for people.
+
+    Attributes:
+        instrument_id: the instrument; 0 in the preview of a new one.
+        steps: sentences.
+    """
+
+    instrument_id: int
+    steps: list[str] = field(default_factory=list)
+
+
+class Listings:
+    """Ends and changes codes of instruments; the bars stay under the permanent id.
+
+    Each method does all of its steps or none, and with `dry_run` none, but tells them.
+
+    Args:
+        warehouse: where symbols and listings are.
+        providers: where alerts go.
+    """
+
+    def __init__(self, warehouse: Warehouse, providers: ProviderStore) -> None:
+        self._warehouse, self._providers = warehouse, providers
+
+    def codes(self, ticker: str, market: str | None = None) -> list[Code]:
+        """Return which instruments have or had a code, the first holder first."""
+        with self._warehouse.connect() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT s.instrument_id, s.market, s.symbol, l.ticker, l.valid_from, "
+                "l.valid_to FROM public.listings AS l JOIN public.symbols AS s "
+                "USING (instrument_id) WHERE l.ticker = %s AND l.provider = '*' "
+                "AND (%s::text IS NULL OR s.market = %s) "
+                "ORDER BY l.valid_to NULLS LAST, l.valid_from",
+                [ticker, market, market],
+            ).fetchall()
+        return [Code(**row) for row in rows]
+
+    def history(self, instrument_id: int) -> list[dict[str, Any]]:
+        """Return the dated codes of an instrument, oldest first."""
+        with self._warehouse.connect() as connection:
+            return connection.execute(
+                "SELECT venue, provider, ticker, valid_from, valid_to FROM public.listings "
+                "WHERE instrument_id = %s ORDER BY valid_from, venue, provider",
+                [instrument_id],
+            ).fetchall()
+
+    def close(
+        self,
+        market: str,
+        symbol: str,
+        on: date,
+        *,
+        successor: str = "",
+        reason: str = "",
+        today: date,
+        dry_run: bool = False,
+    ) -> ListingChange:
+        """End the listing of a code: nothing is collected any more, everything stays queryable.
+
+        Args:
+            market: name of the market.
+            symbol: code of a listed instrument.
+            on: its last session.
+            successor: what became of it.
+            reason: why, for the alert and the watchlist.
+            today: date at the exchange.
+            dry_run: tell only.
+
+        Raises:
+            UnknownSymbolError: no listed instrument has that code.
+            InvalidInputError: the day is to come, before the listing began, or before bars that
+                are stored.
+        """
+        spec = get_market(market)
+        code = spec.check_symbol(symbol)
+        if on > today:
+            raise InvalidInputError(
+                f"{code} cannot have traded last on {on}, which is to come: close the listing "
+                "when that session is over."
+            )
+        with self._warehouse.connect() as connection:
+            change = ListingChange(_listed(connection, spec, code))
+            _check_no_bars_after(connection, change.instrument_id, code, on)
+            _end_listings(connection, change, code, on)
+            connection.execute(
+                "UPDATE public.symbols SET status = 'delisted', delisted_on = %s, "
+                "successor = coalesce(nullif(%s, ''), successor) WHERE instrument_id = %s",
+                [on, successor, change.instrument_id],
+            )
+            became = f", successor {successor}" if successor else ""
+            change.steps.append(f"{code} ({spec.name}) is delisted: last traded on {on}{became}.")
+            why = "; ".join(each for each in (f"delisted {on}", reason, successor) if each)
+            _leave_watchlist(connection, change, spec.name, code, why)
+            if dry_run:
+                connection.rollback()
+        if not dry_run:
+            self._providers.raise_alert(
+                "listing_closed",
+                "warning",
+                f"{code} ({spec.name}) has left: last traded on {on}{became}.",
+                (change.instrument_id, str(on)),
+                market=spec.name,
+                symbol=code,
+                instrument_id=change.instrument_id,
+                delisted_on=str(on),
+                successor=successor,
+                reason=reason,
+            )
+        return change
+
+    def rename(
+        self, market: str, old: str, new: str, on: date, *, dry_run: bool = False
+    ) -> ListingChange:
+        """Give an instrument another code from a day on; the old one means it before that day.
+
+        Args:
+            market: name of the market.
+            old: its code so far.
+            new: its code from then on.
+            on: first session under the new code.
+            dry_run: tell only.
+
+        Raises:
+            UnknownSymbolError: no listed instrument has the old code.
+            InvalidInputError: another listed instrument has the new code, or the day is before
+                the old code began.
+        """
+        spec = get_market(market)
+        before, after = spec.check_symbol(old), spec.check_symbol(new)
+        if before == after:
+            raise InvalidInputError(f"{before} is its code already.")
+        with self._warehouse.connect() as connection:
+            change = ListingChange(_listed(connection, spec, before))
+            taken = _find_listed(connection, spec, after)
+            if taken is not None:
+                raise InvalidInputError(
+                    f"{after} is the code of another listed instrument ({taken}): close that "
+                    f"listing first with `scizor listing close {after} --market {spec.name}`."
+                )
+            ended = _end_listings(connection, change, before, on - timedelta(days=1))
+            for listing in ended:
+                connection.execute(
+                    "INSERT INTO public.listings (instrument_id, venue, provider, ticker, "
+                    "valid_from) VALUES (%s, %s, %s, %s, %s)",
+                    [change.instrument_id, listing["venue"], listing["provider"], after, on],
+                )
+            connection.execute(
+                "UPDATE public.symbols SET symbol = %s WHERE instrument_id = %s",
+                [after, change.instrument_id],
+            )
+            change.steps.append(f"{before} ({spec.name}) is called {after} from {on} on.")
+            _rename_watchlist(connection, change, spec.name, before, after)
+            if dry_run:
+                connection.rollback()
+        if not dry_run:
+            self._providers.raise_alert(
+                "code_changed",
+                "info",
+                f"{before} ({spec.name}) is called {after} from {on} on.",
+                (change.instrument_id, before, after, str(on)),
+                market=spec.name,
+                symbol=after,
+                instrument_id=change.instrument_id,
+            )
+        return change
+
+    def open(
+        self, market: str, symbol: str, on: date, *, name: str = "", dry_run: bool = False
+    ) -> ListingChange:
+        """Register a new instrument under a code that another one has given up.
+
+        Args:
+            market: name of the market.
+            symbol: the code.
+            on: first session of the new instrument.
+            name: its long name.
+            dry_run: tell only.
+
+        Raises:
+            InvalidInputError: a listed instrument has that code, or one that left it later.
+        """
+        spec = get_market(market)
+        code = spec.check_symbol(symbol)
+        for held in self.codes(code, spec.name):
+            if held.valid_to is None or held.valid_to >= on:
+                until = f"until {held.valid_to}" if held.valid_to else "still"
+                raise InvalidInputError(
+                    f"Instrument {held.instrument_id} has the code {code} {until}: close its "
+                    f"listing first, or give a later day than {on}."
+                )
+        with self._warehouse.connect() as connection:
+            row = connection.execute(
+                "INSERT INTO public.symbols (market, symbol, name, asset_class, currency) "
+                "VALUES (%s, %s, %s, %s, %s) RETURNING instrument_id",
+                [spec.name, code, name, spec.asset_class, code.partition("/")[2] or spec.currency],
+            ).fetchone()
+            change = ListingChange(row["instrument_id"] if row else 0)
+            connection.execute(
+                "INSERT INTO public.listings (instrument_id, venue, ticker, valid_from) "
+                "VALUES (%s, %s, %s, %s)",
+                [change.instrument_id, spec.venue, code, on],
+            )
+            change.steps.append(f"{code} ({spec.name}) is a new instrument from {on} on.")
+            if dry_run:
+                connection.rollback()
+                change.instrument_id = 0
+        return change
+
+
+def _find_listed(connection: _Connection, spec: MarketSpec, code: str) -> int | None:
+    row = connection.execute(
+        "SELECT instrument_id FROM public.symbols WHERE market = %s AND symbol = %s "
+        "AND delisted_on IS NULL FOR UPDATE",
+        [spec.name, code],
+    ).fetchone()
+    return None if row is None else int(row["instrument_id"])
+
+
+def _listed(connection: _Connection, spec: MarketSpec, code: str) -> int:
+    found = _find_listed(connection, spec, code)
+    if found is None:
+        raise UnknownSymbolError(
+            f"Market '{spec.name}' has no listed {code} here. See `scizor listing show {code} "
+            f"--market {spec.name}`."
+        )
+    return found
+
+
+def _check_no_bars_after(
+    connection: _Connection, instrument_id: int, code: str, on: date
+) -> None:
+    row = connection.execute(
+        "SELECT max(session_date) AS last FROM market.bars WHERE instrument_id = %s AND ts >= %s "
+        "AND session_date > %s",
+        [instrument_id, datetime.combine(on, time(), UTC), on],
+    ).fetchone()
+    if row is not None and row["last"] is not None:
+        raise InvalidInputError(
+            f"{code} has bars up to {row['last']}, after {on}: give its real last session. If "
+            f"they belong to another company, rename or open a listing instead."
+        )
+
+
+def _end_listings(
+    connection: _Connection, change: ListingChange, code: str, last: date
+) -> list[dict[str, Any]]:
+    """End the current listings under a code and return them."""
+    rows = connection.execute(
+        "SELECT listing_id, venue, provider, valid_from FROM public.listings "
+        "WHERE instrument_id = %s AND ticker = %s AND valid_to IS NULL",
+        [change.instrument_id, code],
+    ).fetchall()
+    for row in rows:
+        if row["valid_from"] > last:
+            raise InvalidInputError(
+                f"The listing of {code} began on {row['valid_from']}: it cannot end on {last}."
+            )
+        connection.execute(
+            "UPDATE public.listings SET valid_to = %s WHERE listing_id = %s",
+            [last, row["listing_id"]],
+        )
+        change.steps.append(f"Its listing on {row['venue']} as {code} ends on {last}.")
+    return rows
+
+
+def _leave_watchlist(
+    connection: _Connection, change: ListingChange, market: str, code: str, why: str
+) -> None:
+    rows = connection.execute(
+        "UPDATE public.watchlist SET active = false, updated_at = now(), "
+        "notes = concat_ws('; ', nullif(notes, ''), %s::text) "
+        "WHERE lower(btrim(market)) = %s AND upper(btrim(symbol)) = %s AND active RETURNING name",
+        [why, market, code],
+    ).fetchall()
+    change.steps += [f"It is inactive in watchlist '{row['name']}' ({why})." for row in rows]
+
+
+def _rename_watchlist(
+    connection: _Connection, change: ListingChange, market: str, before: str, after: str
+) -> None:
+    rows = connection.execute(
+        "UPDATE public.watchlist AS w SET symbol = %s, updated_at = now(), "
+        "notes = concat_ws('; ', nullif(notes, ''), %s::text) "
+        "WHERE lower(btrim(market)) = %s AND upper(btrim(symbol)) = %s AND NOT EXISTS ("
+        "SELECT 1 FROM public.watchlist AS x WHERE x.name = w.name "
+        "AND lower(btrim(x.market)) = %s AND upper(btrim(x.symbol)) = %s) RETURNING name",
+        [after, f"was {before}", market, before, market, after],
+    ).fetchall()
+    change.steps += [f"Watchlist '{row['name']}' has it as {after}." for row in rows]
+    _leave_watchlist(connection, change, market, before, f"now {after}")

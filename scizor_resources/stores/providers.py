@@ -1,0 +1,154 @@
+"""What providers were asked and said beside bars: runs, disagreements, alerts."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import pandas as pd
+from psycopg.types.json import Jsonb
+
+from scizor_core.markets import Timeframe
+from scizor_resources.stores.warehouse import Warehouse
+
+RunStatus = Literal["success", "partial", "failed", "skipped"]
+Severity = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class CollectorRun:
+    """What one provider was asked in one collection.
+
+    Attributes:
+        provider: name of the provider.
+        asset: asset key as text, `us/bars_1m`.
+        partition: partition key or range of keys, empty without one.
+        dagster_run_id: the run, empty outside Dagster.
+        status: success, partial (some symbols failed), failed, or skipped (not asked).
+        started_at: UTC.
+        completed_at: UTC.
+        records: rows received.
+        requests: calls on the wire, retries included.
+        retries: those that were not the first try.
+        error: what went wrong, None where nothing did.
+    """
+
+    provider: str
+    asset: str
+    partition: str
+    dagster_run_id: str
+    status: RunStatus
+    started_at: datetime
+    completed_at: datetime
+    records: int = 0
+    requests: int = 0
+    retries: int = 0
+    error: str | None = None
+
+
+class ProviderStore:
+    """Access to `collector_runs`, `quality.disagreements` and `alerts`."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+
+    def record(self, runs: Sequence[CollectorRun]) -> None:
+        """Keep what providers were asked."""
+        if not runs:
+            return
+        with self._warehouse.connect() as connection, connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO public.collector_runs (provider, asset, partition, dagster_run_id, "
+                "status, started_at, completed_at, records, requests, retries, error) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                [
+                    (
+                        run.provider,
+                        run.asset,
+                        run.partition,
+                        run.dagster_run_id,
+                        run.status,
+                        run.started_at,
+                        run.completed_at,
+                        run.records,
+                        run.requests,
+                        run.retries,
+                        run.error,
+                    )
+                    for run in runs
+                ],
+            )
+
+    def last_runs(self) -> dict[str, dict[str, Any]]:
+        """Return per provider the last run, and the last that had an error as `last_error`."""
+        with self._warehouse.connect() as connection:
+            last = connection.execute(
+                "SELECT DISTINCT ON (provider) * FROM public.collector_runs "
+                "ORDER BY provider, started_at DESC"
+            ).fetchall()
+            errors = connection.execute(
+                "SELECT DISTINCT ON (provider) provider, error, completed_at "
+                "FROM public.collector_runs WHERE error IS NOT NULL "
+                "ORDER BY provider, started_at DESC"
+            ).fetchall()
+        found = {row["provider"]: dict(row) for row in last}
+        for row in errors:
+            found[row["provider"]]["last_error"] = dict(row)
+        return found
+
+    def write_disagreements(
+        self, timeframe: Timeframe, found: pd.DataFrame, instrument_ids: dict[str, int]
+    ) -> int:
+        """Keep bars that two sources have differently (columns `DISAGREEMENT_COLUMNS`).
+
+        Returns:
+            Number of rows that were not known yet or differ.
+        """
+        if found.empty:
+            return 0
+        with self._warehouse.connect() as connection, connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO quality.disagreements AS d (instrument_id, timeframe, ts, "
+                "kept_source, other_source, kept, other, price_difference) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) "
+                "ON CONFLICT (instrument_id, timeframe, ts, kept_source, other_source) "
+                "DO UPDATE SET kept = excluded.kept, other = excluded.other, "
+                "price_difference = excluded.price_difference, detected_at = now() "
+                "WHERE (d.kept, d.other) IS DISTINCT FROM (excluded.kept, excluded.other)",
+                [
+                    (
+                        instrument_ids[row["symbol"]],
+                        timeframe,
+                        row["ts"].to_pydatetime(),
+                        row["kept_source"],
+                        row["other_source"],
+                        Jsonb(row["kept"]),
+                        Jsonb(row["other"]),
+                        row["price_difference"],
+                    )
+                    for row in found.to_dict("records")
+                ],
+            )
+            return max(cursor.rowcount, 0)
+
+    def raise_alert(
+        self, kind: str, severity: Severity, title: str, about: Iterable[str], **detail: Any
+    ) -> bool:
+        """Keep an alert, once for each matter; returns whether it is new.
+
+        Args:
+            kind: machine-readable kind, `listing_closed`.
+            severity: how bad it is.
+            title: a sentence for people.
+            about: what makes it this matter and not another.
+            detail: further facts.
+        """
+        fingerprint = hashlib.sha256(repr((kind, *about)).encode()).hexdigest()
+        with self._warehouse.connect() as connection:
+            cursor = connection.execute(
+                "INSERT INTO public.alerts (fingerprint, kind, severity, title, detail) "
+                "VALUES (%s, %s, %s, %s, %s) ON CONFLICT (fingerprint) DO NOTHING",
+                [fingerprint, kind, severity, title, Jsonb(detail)],
+            )
+            return cursor.rowcount == 1
