@@ -1,6 +1,6 @@
 """Run all benchmarks, print one table and keep the figures in benchmarks/results.json.
 
-    python -m benchmarks.run [--quick] [indicators] [history_load] [read] [run_overhead]
+    python -m benchmarks.run [--quick] [name ...]
 
 Each starts what it needs in a temporary directory and runs in a process of its own. Names choose
 some of them; the figures of the others in results.json stay, each with the time it was taken.
@@ -22,7 +22,14 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from benchmarks import bench_history_load, bench_indicators, bench_read, bench_run_overhead
+from benchmarks import (
+    bench_budget,
+    bench_history_load,
+    bench_indicators,
+    bench_providers,
+    bench_read,
+    bench_run_overhead,
+)
 from benchmarks.common import Figure, load_average
 from benchmarks.report import show
 from scizor_core.indicators import INDICATOR_COLUMNS
@@ -69,8 +76,19 @@ def run_overhead(*, quick: bool) -> list[Figure]:
     return bench_run_overhead.measure(3) if quick else bench_run_overhead.measure()
 
 
+def budget(*, quick: bool) -> list[Figure]:
+    """Measure what passing the shared rate budget costs a call."""
+    return bench_budget.measure(200) if quick else bench_budget.measure()
+
+
+def providers(*, quick: bool) -> list[Figure]:
+    """Measure what the adapters cost beside the wire."""
+    return bench_providers.measure(1) if quick else bench_providers.measure()
+
+
 BENCHMARKS: dict[str, Callable[..., list[Figure]]] = {
-    each.__name__: each for each in (indicators, history_load, read, run_overhead)
+    each.__name__: each
+    for each in (indicators, history_load, read, run_overhead, budget, providers)
 }
 
 

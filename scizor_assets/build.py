@@ -9,10 +9,12 @@ import dagster as dg
 
 from scizor_assets.bars import BARS_ASSETS
 from scizor_assets.checks import ASSET_CHECKS
+from scizor_assets.exchange import EXCHANGE_ASSETS
 from scizor_assets.indicators import INDICATORS_ASSETS
 from scizor_assets.jobs import JOBS
 from scizor_assets.quality import QUALITY_ASSETS
 from scizor_assets.reference import REFERENCE_ASSETS
+from scizor_assets.schedules import SCHEDULES
 from scizor_resources.resources import default_resources
 
 
@@ -40,11 +42,13 @@ def build_defs(
             *REFERENCE_ASSETS,
             *BARS_ASSETS,
             *INDICATORS_ASSETS,
+            *EXCHANGE_ASSETS,
             *QUALITY_ASSETS,
             *_marts(marts),
         ],
         asset_checks=ASSET_CHECKS,
         jobs=JOBS,
+        schedules=SCHEDULES,
         # A Celery worker's children may not have children; runs are what goes side by side.
         executor=dg.in_process_executor,
         resources={**default_resources(), **(overrides or {})},

@@ -46,6 +46,14 @@ def session_partitions(market: MarketSpec) -> dg.DailyPartitionsDefinition:
 
 
 @cache
+def day_partitions() -> dg.DailyPartitionsDefinition:
+    """Return the UTC days since `SCIZOR_INTRADAY_START`, the current one included."""
+    return dg.DailyPartitionsDefinition(
+        start_date=get_settings().intraday_start.isoformat(), end_offset=1
+    )
+
+
+@cache
 def month_partitions() -> dg.MonthlyPartitionsDefinition:
     """Return the months since `SCIZOR_DAILY_START`, the current one included."""
     return dg.MonthlyPartitionsDefinition(

@@ -1,9 +1,13 @@
-"""Reference data: which instruments there are and which of them are collected."""
+"""Reference data: which instruments there are, which are collected, what becomes of them."""
+
+from dataclasses import asdict
+from typing import Any
 
 import dagster as dg
 
-from scizor_assets.common import OWNERS, failures
+from scizor_assets.common import OWNERS, SymbolsConfig, failures
 from scizor_core.errors import InvalidInputError, UnknownMarketError
+from scizor_resources.pipeline.actions import ActionsReport
 from scizor_resources.platform import Platform
 
 
@@ -75,4 +79,58 @@ def watchlist(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:  # 
     )
 
 
-REFERENCE_ASSETS: list[dg.AssetsDefinition] = [instruments, watchlist]
+@dg.asset(
+    key=["reference", "corporate_actions"],
+    deps=[watchlist],
+    group_name="reference",
+    kinds={"python", "postgres"},
+    owners=OWNERS,
+    metadata={"dagster/table_name": "reference.corporate_actions"},
+)
+def corporate_actions(
+    context: dg.AssetExecutionContext,
+    config: SymbolsConfig,
+    platform: dg.ResourceParam[Platform],
+) -> dg.MaterializeResult:  # type: ignore[type-arg]  # generic in stubs only
+    """Splits and cash dividends of the watched equities, as their providers report them.
+
+    Of each action one report counts; adjusted series are computed from those. Bars that a
+    provider has rewritten after a split are collected again, the old ones stay in
+    market.bar_revisions. A code that no provider knows any more is reported.
+    """
+    with failures():
+        report = platform.action_collector().collect(
+            config.symbols, dagster_run_id=context.run.run_id
+        )
+        if report.last_error is not None and not report.answers:
+            raise report.last_error
+    return dg.MaterializeResult(metadata=_metadata(report))
+
+
+def _metadata(report: ActionsReport) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "symbols_asked": len(report.asked),
+        "actions_received": dg.MetadataValue.json(report.received),
+        "rows_inserted": report.written.inserted,
+        "rows_changed": report.written.changed,
+    }
+    findings: dict[str, Any] = {
+        "newly_not_applied": report.not_applied,
+        "ranges_collected_again": [
+            {name: str(value) for name, value in asdict(each).items()} for each in report.refetched
+        ],
+        "not_yet_rewritten": report.unchanged,
+        "listings_in_doubt": report.doubtful,
+        "unit_errors": report.unit_errors,
+        "unknown_to_a_provider": report.unknown,
+        "provider_failures": report.failures,
+    }
+    metadata |= {name: dg.MetadataValue.json(each) for name, each in findings.items() if each}
+    if not report.asked:
+        metadata["empty_reason"] = "no equity is on the watchlist"
+    elif not report.received:
+        metadata["empty_reason"] = "no provider of the chains knows of corporate actions"
+    return metadata
+
+
+REFERENCE_ASSETS: list[dg.AssetsDefinition] = [instruments, watchlist, corporate_actions]

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from scizor_cli import bars, database, importing, query, status, watchlist
+from scizor_cli import bars, database, importing, listing, providers, query, status, watchlist
 from scizor_core.errors import ScizorError
 
 EXIT_ERROR = 1
@@ -119,7 +119,8 @@ def root(
 
 
 @app.command(
-    epilog="Examples:\n\n  scizor up\n\n  scizor up --port 3001\n\n  "
+    epilog="Examples:\n\n  scizor up\n\n  scizor up --live   (real prices, no key)\n\n  "
+    "scizor up --port 3001\n\n  "
     "scizor up --host 0.0.0.0   (everybody who reaches this machine can use the UI)"
 )
 def up(
@@ -129,11 +130,19 @@ def up(
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port; default SCIZOR_UI_PORT, 3000.")
     ] = None,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="Ask real providers that need no key, every five minutes while markets are open; "
+            "the same as SCIZOR_PROFILE=live.",
+        ),
+    ] = False,
 ) -> None:
     """Start the servers, the Dagster UI, the daemon and a worker, until Ctrl-C."""
     from scizor_cli.up import run_up
 
-    run_up(host, port)
+    run_up(host, port, live=live)
 
 
 @app.command(epilog="Example:\n\n  scizor demo   (running it again changes nothing)")
@@ -171,10 +180,12 @@ def materialize(
 
 
 app.add_typer(watchlist.app, name="watchlist")
+app.add_typer(listing.app, name="listing")
 app.add_typer(database.app, name="db")
 app.command(name="query", epilog=query.EXAMPLES)(query.query)
 app.command(name="bars", epilog=bars.EXAMPLES)(bars.bars)
 app.command(name="status", epilog=status.EXAMPLES)(status.status)
+app.command(name="providers", epilog=providers.EXAMPLES)(providers.providers)
 app.command(name="import", epilog=importing.EXAMPLES)(importing.import_)
 
 

@@ -1,6 +1,7 @@
 """`scizor up`: servers, code server, webserver, daemon and one warm worker, until Ctrl-C."""
 
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -13,22 +14,31 @@ from types import FrameType
 from rich.console import Console
 
 from scizor_cli.supervisor import Supervisor
+from scizor_core.markets import MARKETS
 from scizor_resources.dagster_home import prepare_dagster_home, process_environment
 from scizor_resources.embedded.ports import describe_port_owner, port_is_free
 from scizor_resources.errors import ServerError
 from scizor_resources.platform import Platform
+from scizor_resources.reach import unreachable
 from scizor_resources.settings import Settings, load_settings
 
 READY_TIMEOUT_SECONDS = 180
 
 
-def run_up(host: str | None = None, port: int | None = None) -> None:
+def run_up(host: str | None = None, port: int | None = None, *, live: bool = False) -> None:
     """Start everything, wait for Ctrl-C or SIGTERM, stop everything.
+
+    Args:
+        host: address of the UI, by default that of the settings.
+        port: port of the UI, by default that of the settings.
+        live: refresh markets from providers that need no key.
 
     Raises:
         ScizorError: something needed could not be started.
     """
     console = Console()
+    if live:
+        os.environ["SCIZOR_PROFILE"] = "live"
     settings = load_settings()
     host, port = host or settings.ui_host, port or settings.ui_port
     stopping = _stop_on_signals()
@@ -43,9 +53,13 @@ def run_up(host: str | None = None, port: int | None = None) -> None:
             f"Port {port} is taken by {owner}. Stop it, or choose another port: "
             f"`scizor up --port {port + 1}` or SCIZOR_UI_PORT."
         )
+    if settings.profile == "live":
+        _tell_of_live(console, settings)
     with console.status("Starting PostgreSQL and Valkey ..."):
         platform = Platform.open(settings, migrate=True)
     try:
+        if settings.profile == "live":
+            _tell_of_empty_markets(console, platform)
         code_port = _free_port()
         home = prepare_dagster_home(settings, platform.endpoints, code_port)
         supervisor.equip(process_environment(settings, platform.endpoints, home), home)
@@ -59,6 +73,32 @@ def run_up(host: str | None = None, port: int | None = None) -> None:
     finally:
         platform.close()
     console.print("Stopped.")
+
+
+def _tell_of_live(console: Console, settings: Settings) -> None:
+    """Say who is going to be asked, and who cannot be reached just now."""
+    chains = {market: settings.chain(market) for market in MARKETS}
+    for market, chain in chains.items():
+        console.print(f"{market}: {', '.join(chain)}, every five minutes while it is open")
+    console.print("coinspot: prices, every five minutes")
+    asked = dict.fromkeys([*(name for chain in chains.values() for name in chain), "coinspot"])
+    with console.status("Looking whether the providers can be reached ..."):
+        problems = unreachable(settings, list(asked))
+    for name, why in problems.items():
+        console.print(
+            f"[yellow]{name}: {why}. What is stored is served; its refreshes fail with this reason "
+            "until it can be reached.[/]"
+        )
+
+
+def _tell_of_empty_markets(console: Console, platform: Platform) -> None:
+    for market in MARKETS.values():
+        if not platform.reference.watchlist(market.name, active_only=True):
+            symbol = market.example.split()[0]
+            console.print(
+                f"[yellow]{market.name}: nothing is on the watchlist yet. Add what you follow: "
+                f"scizor watchlist add {symbol} --market {market.name}[/]"
+            )
 
 
 def _stop_on_signals() -> Callable[[], bool]:

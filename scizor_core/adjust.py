@@ -43,8 +43,8 @@ RATIO_TOLERANCE = 0.01
 #: Quotients of closes that mean another unit (pence and pounds), not other shares.
 UNIT_RATIOS: tuple[float, ...] = (100.0, 0.01)
 
-#: Sources of actions, the one that counts first. "manual" is a row put in by hand. Alpaca has amounts
-#: as declared; Yahoo's are divided by later splits, rounded, and multiplied back.
+#: Sources of actions, the one that counts first. "manual" is a row put in by hand. Alpaca has
+#: amounts as declared; Yahoo's are divided by later splits, rounded, and multiplied back.
 PREFERENCE: tuple[str, ...] = ("manual", "alpaca", "yahoo", "finnhub")
 #: Two sources mean the same action when their ex-dates are this close: one may have the Friday of
 #: a Monday.
@@ -58,7 +58,7 @@ Factors = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Split:
-    """A split: `ratio` new shares for each old one, from `ex_date` on (0.1 where ten become one)."""
+    """A split: from `ex_date` on there are `ratio` new shares for each old one (10 to 1: 0.1)."""
 
     ex_date: date
     ratio: float
@@ -278,7 +278,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Stored daily prices around an ex-date: the last close before it, the first open from it on."""
+    """Stored daily prices around an ex-date: last close before it, first open from it on."""
 
     close: StoredPrice | None = None
     opening: StoredPrice | None = None

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
 
+from scizor_core.adjust import basis_dates, dividend_factors, split_factors
 from scizor_core.errors import InvalidInputError, UnknownSymbolError
 from scizor_core.indicators import INDICATOR_COLUMNS
 from scizor_core.instruments import Instrument
@@ -119,6 +121,7 @@ class MarketData:
         market: str | None = None,
         indicators: bool = False,
         adjusted: bool = False,
+        adjust: Literal["splits", "all"] | None = None,
         last: int | None = None,
     ) -> pd.DataFrame:
         """Return the stored bars of one symbol.
@@ -128,13 +131,19 @@ class MarketData:
         whole session of 20 November in Sydney, which begins on the 19th in UTC.
 
         Args:
-            symbol: code in its market, any case.
+            symbol: code in its market, any case; a former code means the instrument that had it
+                (where `end` is given, on the last day of the window).
             timeframe: "1m", "5m", "15m" or "1d".
             start: first session (date) or instant (aware datetime), by default the first stored.
             end: first session or instant no longer wanted, by default none.
             market: needed only where several markets have that code.
             indicators: add the indicator columns; the session's VWAP is `session_vwap`.
-            adjusted: scale prices by adj_close / close. Daily bars only. Volume stays as traded.
+            adjusted: scale prices by the provider's own adj_close / close. Daily bars only.
+                Volume stays as traded.
+            adjust: "splits": prices and volume in the shares of today, by the splits that count
+                in `reference.corporate_actions`; bars whose provider has adjusted them already
+                are left alone. "all": prices are lowered for cash dividends too, by
+                1 - amount / close before each ex-date. adj_close stays the provider's.
             last: only so many bars, the last ones of the window.
 
         Returns:
@@ -145,8 +154,8 @@ class MarketData:
             `indicators` 30 more in the units of docs/indicators.md.
             `frame.attrs` holds market, symbol, instrument_id, timeframe, currency, tier ("warm":
             PostgreSQL), sources (source -> bars), simulated (True where any bar is), adjusted,
-            delisted_on, and for an empty answer empty_reason, a sentence. An empty frame is an
-            answer, not an error.
+            adjust, delisted_on, and for an empty answer empty_reason, a sentence. An empty frame
+            is an answer, not an error.
 
         Raises:
             UnknownSymbolError: no such symbol; the message names those that come close.
@@ -155,12 +164,16 @@ class MarketData:
             UnknownMarketError: no such market.
         """
         chosen = check_timeframe(timeframe)
-        _check_adjustable(chosen, indicators=indicators, adjusted=adjusted)
+        _check_adjustable(chosen, indicators=indicators, adjusted=adjusted, adjust=adjust)
         if last is not None and last < 1:
             raise InvalidInputError(f"last={last} asks for no bar: use 1 or more.")
-        instrument = self.find(symbol, market)
-        window = _window(instrument.market, chosen, start, end)
+        candidates = self._candidates(symbol, market)
+        window = _window(candidates[0].market, chosen, start, end)
+        instrument = self._holder(symbol, candidates, None if end is None else window.last)
         frame = self._stored(instrument, chosen, window, last)
+        if adjust is not None:
+            frame = self._adjust_by_actions(frame, instrument, chosen, dividends=adjust == "all")
+        frame = frame[list(MARKET_DATA_COLUMNS)]
         if indicators:
             frame = frame.join(self._indicators(instrument, chosen, frame.index))
         if adjusted:
@@ -175,6 +188,7 @@ class MarketData:
             "sources": {str(k): int(v) for k, v in frame["source"].value_counts().items()},
             "simulated": bool(is_simulated(frame["source"]).any()),
             "adjusted": adjusted,
+            "adjust": adjust,
             "delisted_on": instrument.delisted_on,
             "empty_reason": self._why_empty(instrument, chosen, window) if frame.empty else None,
         }
@@ -188,11 +202,17 @@ class MarketData:
             InvalidInputError: several markets have it, or it cannot be a code of the market.
             UnknownMarketError: no such market.
         """
+        return self._holder(symbol, self._candidates(symbol, market), None)
+
+    def _candidates(self, symbol: str, market: str | None) -> list[Instrument]:
+        """Return the instruments of one market that have, or else had, a code; never none."""
         names = list(MARKETS) if market is None else [get_market(market).name]
         code = get_market(names[0]).check_symbol(symbol) if market else symbol.strip().upper()
         found = [
             each for name in names for each in self._platform.reference.instruments(name, [code])
         ]
+        if not found:
+            found = self._former_holders(code, names)
         markets = sorted({each.market for each in found})
         if not found:
             raise UnknownSymbolError(self._unknown(code, names))
@@ -201,7 +221,35 @@ class MarketData:
                 f"{code} is a symbol of several markets: {', '.join(markets)}. Say which one, "
                 f"for example market {markets[0]} (--market {markets[0]})."
             )
-        return min(found, key=lambda each: (each.delisted_on is not None, -_ordinal(each)))
+        return found
+
+    def _former_holders(
+        self, code: str, markets: Sequence[str], on: date | None = None
+    ) -> list[Instrument]:
+        """Return those that had a code (on a day), the last holder first."""
+        held = [each for each in self._platform.listings.codes(code) if each.market in markets]
+        ids = [each.instrument_id for each in held if on is None or each.covers(on)]
+        found = {each.instrument_id: each for each in self._platform.reference.by_id(ids)}
+        return [found[each] for each in reversed(ids)]
+
+    def _holder(self, symbol: str, candidates: Sequence[Instrument], on: date | None) -> Instrument:
+        """Return which of several instruments a code means, on a day or at present."""
+        listed = [each for each in candidates if each.delisted_on is None]
+        left = [each for each in candidates if each.delisted_on is not None]
+        current = listed[0] if listed else max(left, key=_ordinal)
+        if on is None:
+            return current
+        code = symbol.strip().upper()
+        earlier = [
+            each for each in left if each.symbol == code and _ordinal(each) >= on.toordinal()
+        ]
+        if earlier:
+            return min(earlier, key=_ordinal)
+        is_new = current.listed_from is not None and on < current.listed_from
+        if current.symbol != code or is_new:
+            before = self._former_holders(code, [current.market], on)
+            return before[0] if before else current
+        return current
 
     def symbols(self, market: str | None = None) -> pd.DataFrame:
         """Return the instruments that the platform knows, delisted ones too.
@@ -294,7 +342,30 @@ class MarketData:
         else:
             frame = warehouse.read_bars_around(timeframe, ids, window.end, last, before=True)
             frame = frame[frame["ts"] >= window.start]
-        return frame.set_index("ts")[list(MARKET_DATA_COLUMNS)]
+        return frame.set_index("ts")
+
+    def _adjust_by_actions(
+        self,
+        frame: pd.DataFrame,
+        instrument: Instrument,
+        timeframe: Timeframe,
+        *,
+        dividends: bool,
+    ) -> pd.DataFrame:
+        """Return the bars in the shares of today, with `dividends` free of dividends too."""
+        actions, market = self._platform.actions, get_market(instrument.market)
+        splits, paid = actions.applied(instrument.instrument_id)
+        shares = split_factors(basis_dates(frame, timeframe, market.timezone), splits)
+        factors = shares
+        if dividends and paid:
+            closes = actions.closes_before(
+                instrument.instrument_id, market.name, [each.ex_date for each in paid]
+            )
+            sessions = frame["session_date"].to_numpy().astype("datetime64[D]")
+            before = [closes.get(each.ex_date) for each in paid]
+            factors = shares * dividend_factors(sessions, paid, before, splits)
+        scaled = {column: frame[column] * factors for column in _ADJUSTED_COLUMNS}
+        return frame.assign(**scaled, volume=frame["volume"] / np.asarray(shares))
 
     def _indicators(
         self, instrument: Instrument, timeframe: Timeframe, index: pd.Index
@@ -400,12 +471,25 @@ def _ordinal(instrument: Instrument) -> int:
     return 0 if instrument.delisted_on is None else instrument.delisted_on.toordinal()
 
 
-def _check_adjustable(timeframe: Timeframe, *, indicators: bool, adjusted: bool) -> None:
+def _check_adjustable(
+    timeframe: Timeframe,
+    *,
+    indicators: bool,
+    adjusted: bool,
+    adjust: Literal["splits", "all"] | None,
+) -> None:
+    if adjust not in (None, "splits", "all"):
+        raise InvalidInputError(f"adjust='{adjust}' is not known: use 'splits' or 'all', or none.")
+    if adjusted and adjust is not None:
+        raise InvalidInputError(
+            "adjusted=True takes the provider's adjusted close, adjust= the platform's corporate "
+            "actions: ask for one of them."
+        )
     if adjusted and timeframe != "1d":
         raise InvalidInputError(
             f"adjusted=True is for daily bars: {timeframe} bars have no adjusted close."
         )
-    if adjusted and indicators:
+    if (adjusted or adjust is not None) and indicators:
         raise InvalidInputError(
             "Indicators are computed from prices as traded; ask for adjusted prices without them."
         )

@@ -14,19 +14,30 @@ import sqlalchemy as sa
 
 from scizor_core.errors import ConfigError
 from scizor_core.markets import MARKETS, Timeframe
+from scizor_resources.budget.breaker import ValkeyBreaker
+from scizor_resources.budget.limits import limits_of
+from scizor_resources.budget.link import ValkeyLink
+from scizor_resources.budget.spending import Price, SpendingGuard
+from scizor_resources.budget.usage import ValkeyLedger
+from scizor_resources.budget.valkey import ValkeyBudget
 from scizor_resources.embedded.servers import EmbeddedServers
 from scizor_resources.endpoints import Endpoints
+from scizor_resources.pipeline.actions import ActionCollector
 from scizor_resources.pipeline.collect import BarCollector
 from scizor_resources.pipeline.completeness import CompletenessMeter
 from scizor_resources.providers.base import BarSource
+from scizor_resources.providers.coinspot.prices import CoinspotPrices
+from scizor_resources.providers.coinspot.source import CoinspotSource
 from scizor_resources.providers.gate import Gate, Lane
 from scizor_resources.providers.registry import PROVIDERS
 from scizor_resources.providers.tape import TapeSource
 from scizor_resources.settings import Settings, load_settings
 from scizor_resources.stores import schema
+from scizor_resources.stores.actions import ActionStore, Listings
 from scizor_resources.stores.providers import ProviderStore
 from scizor_resources.stores.quality import QualityStore
 from scizor_resources.stores.reference import ReferenceStore
+from scizor_resources.stores.samples import SampleStore
 from scizor_resources.stores.warehouse import Warehouse
 
 
@@ -93,6 +104,7 @@ class Platform:
             if close is not None:
                 close()
         self._sources.clear()
+        self.link.close()
         self.warehouse.close()
         if self.servers is not None:
             self.servers.stop()
@@ -129,6 +141,21 @@ class Platform:
         return ProviderStore(self.warehouse)
 
     @cached_property
+    def actions(self) -> ActionStore:
+        """Splits and dividends."""
+        return ActionStore(self.warehouse)
+
+    @cached_property
+    def listings(self) -> Listings:
+        """Codes of instruments and their end."""
+        return Listings(self.warehouse, self.providers)
+
+    @cached_property
+    def samples(self) -> SampleStore:
+        """Prices sampled from quotes."""
+        return SampleStore(self.warehouse)
+
+    @cached_property
     def tape(self) -> TapeSource:
         """The user's own history."""
         return TapeSource(self.settings.tape_directory, now=lambda: self.now())
@@ -150,15 +177,63 @@ class Platform:
         """Return a provider's adapter; it is kept until the platform is closed."""
         if name == "tape":
             return self.tape
+        if name == "coinspot":
+            return CoinspotSource(
+                lambda *asked: self.samples.read("coinspot", *asked), now=lambda: self.now()
+            )
         if (name, lane) not in self._sources:
             spec = PROVIDERS[name]
+            if spec.make is None:
+                raise AssertionError(f"the platform has to make {name} itself")
             gate = Gate(name) if spec.is_local else self.gate(name, lane)
             self._sources[name, lane] = spec.make(self.settings, gate, lambda: self.now())
         return self._sources[name, lane]
 
+    def coinspot_prices(self, lane: Lane = "live") -> CoinspotPrices:
+        """Return a new client for CoinSpot's current prices."""
+        return CoinspotPrices(
+            self.gate("coinspot", lane),
+            base_url=self.settings.coinspot_base_url,
+            timeout_seconds=self.settings.provider_timeout_seconds,
+            now=lambda: self.now(),
+        )
+
     def gate(self, provider: str, lane: Lane = "backfill") -> Gate:
-        """Return the gate that calls to a provider pass."""
-        return Gate(provider)
+        """Return the gate that calls to a provider pass; all processes share what is behind it."""
+        return Gate(
+            provider,
+            budget=self.budget(provider, lane),
+            breaker=self.breaker(provider),
+            ledgers=(ValkeyLedger(self.link, provider, self.spending),),
+        )
+
+    @cached_property
+    def link(self) -> ValkeyLink:
+        """The way to Valkey for budgets, breakers and accounts."""
+        return ValkeyLink(self.endpoints.redis_url)
+
+    def budget(self, provider: str, lane: Lane = "backfill") -> ValkeyBudget:
+        """Return a provider's share of calls as a lane sees it."""
+        rate = getattr(self.settings, f"{provider}_requests_per_minute", None)
+        return ValkeyBudget(self.link, limits_of(provider, rate), lane)
+
+    def breaker(self, provider: str) -> ValkeyBreaker:
+        """Return what keeps calls from a provider that is down."""
+        return ValkeyBreaker(self.link, provider, limits_of(provider).title)
+
+    @cached_property
+    def spending(self) -> SpendingGuard:
+        """The monthly cap on what paid calls cost."""
+        return SpendingGuard(
+            self.link,
+            {
+                name: Price(getattr(self.settings, f"{name}_cost_per_call_usd"))
+                for name in PROVIDERS
+                if hasattr(self.settings, f"{name}_cost_per_call_usd")
+            },
+            cap_usd=self.settings.spending_cap_usd,
+            journal=self.settings.home / "spending.json",
+        )
 
     def not_configured(self, market: str) -> dict[str, str]:
         """Return provider -> what has to be set, for those of the chain that are passed over."""
@@ -178,6 +253,18 @@ class Platform:
             quality=self.quality,
             providers=self.providers,
             sources=self.sources(market, lane),
+            now=self.now,
+        )
+
+    def action_collector(self) -> ActionCollector:
+        """Return what keeps splits and dividends, and bars in step with them."""
+        return ActionCollector(
+            warehouse=self.warehouse,
+            reference=self.reference,
+            actions=self.actions,
+            providers=self.providers,
+            sources=lambda market: self.sources(market, "repair"),
+            collector=lambda market, timeframe: self.collector(market, timeframe, "repair"),
             now=self.now,
         )
 

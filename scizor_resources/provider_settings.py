@@ -16,6 +16,7 @@ PROVIDER_NAMES: tuple[str, ...] = (
     "coinbase",
     "binance",
     "ccxt_coinbase",
+    "coinspot",
     "simulated",
 )
 

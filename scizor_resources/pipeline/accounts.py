@@ -1,10 +1,14 @@
 """What a collection asked of its providers, as rows for `collector_runs`."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from scizor_resources.errors import ProviderError
 from scizor_resources.pipeline.collect import CollectReport
-from scizor_resources.stores.providers import CollectorRun, RunStatus
+from scizor_resources.providers.gate import Gate
+from scizor_resources.stores.providers import CollectorRun, ProviderStore, RunStatus
 
 
 @dataclass(frozen=True)
@@ -50,3 +54,49 @@ def _status(*, failed: bool, records: int) -> RunStatus:
     if not failed:
         return "success"
     return "partial" if records else "failed"
+
+
+@dataclass
+class Account:
+    """What one use of a provider came to.
+
+    Attributes:
+        gate: the gate that was passed, made for this use alone.
+        records: rows received.
+    """
+
+    gate: Gate | None = None
+    records: int = 0
+
+
+@contextmanager
+def sample_run(
+    store: ProviderStore, provider: str, run: ProviderRun, now: Callable[[], datetime]
+) -> Iterator[Account]:
+    """Record what happens inside as one collector run, whether it succeeds or not."""
+    account = Account()
+    error: str | None = None
+    try:
+        yield account
+    except ProviderError as failure:
+        error = str(failure)
+        raise
+    finally:
+        counts = account.gate.counts if account.gate is not None else None
+        store.record(
+            [
+                CollectorRun(
+                    provider=provider,
+                    asset=run.asset,
+                    partition=run.partition,
+                    dagster_run_id=run.dagster_run_id,
+                    status=_status(failed=error is not None, records=account.records),
+                    started_at=run.started_at,
+                    completed_at=now(),
+                    records=account.records,
+                    requests=counts.requests if counts else 0,
+                    retries=counts.retries if counts else 0,
+                    error=error,
+                )
+            ]
+        )

@@ -14,7 +14,7 @@ from typing import Literal, Protocol, TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_exponential_jitter
 
-from scizor_resources.errors import BadRequest, ProviderError, RateLimited, TransientError
+from scizor_resources.errors import ProviderError, RateLimited, TransientError
 
 Answer = TypeVar("Answer")
 
@@ -220,11 +220,11 @@ class Gate:
     def _failed(self, error: ProviderError) -> None:
         if isinstance(error, RateLimited):
             self.budget.pause(error.retry_after, str(error))
-        elif isinstance(error, BadRequest):
-            # The provider works: it has answered that this cannot be had.
-            self.breaker.succeeded()
-        else:
+        elif isinstance(error, TransientError):
             self.breaker.failed(error)
+        else:
+            # The provider works: it has answered that this cannot be had, or not in this way.
+            self.breaker.succeeded()
 
 
 def _worth_another_try(error: BaseException) -> bool:

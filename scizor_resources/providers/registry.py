@@ -12,7 +12,6 @@ from scizor_resources.providers.finnhub.source import FinnhubSource
 from scizor_resources.providers.gate import Gate
 from scizor_resources.providers.ibkr.source import IbkrSource
 from scizor_resources.providers.simulated import SimulatedSource
-from scizor_resources.providers.tape import TapeSource
 from scizor_resources.providers.yahoo.client import YahooSettings
 from scizor_resources.providers.yahoo.source import YahooSource
 from scizor_resources.settings import Settings
@@ -28,7 +27,8 @@ class ProviderSpec:
     Attributes:
         name: as in chains and in the `source` column.
         title: for people.
-        make: makes the adapter; connects to nothing.
+        make: makes the adapter; connects to nothing. None where the platform makes it itself, as
+            it reads what the platform stores.
         needs: settings without which it is not asked.
         keyless_markets: markets for which it needs none of them.
         is_local: it answers from this machine: no calls to count, no budget.
@@ -36,7 +36,7 @@ class ProviderSpec:
 
     name: str
     title: str
-    make: Make
+    make: Make | None
     needs: tuple[str, ...] = ()
     keyless_markets: frozenset[str] = frozenset()
     is_local: bool = False
@@ -102,7 +102,12 @@ def _coinbase(settings: Settings, gate: Gate, now: Clock) -> BarSource:
     )
 
 
-def _ccxt(exchange: str) -> Make:
+#: Kraken's candles reach back 12 hours (1m); what is older has to be built from trades, a thousand
+#: a call and a call a second. A busy day is left to the next provider, which has its candles.
+KRAKEN_TRADE_PAGES = 20
+
+
+def _ccxt(exchange: str, trade_pages: int = 0) -> Make:
     def make(settings: Settings, gate: Gate, now: Clock) -> BarSource:
         return CcxtSource(
             exchange,
@@ -110,6 +115,7 @@ def _ccxt(exchange: str) -> Make:
             base_url=getattr(settings, f"{exchange}_base_url"),
             timeout_seconds=settings.provider_timeout_seconds,
             now=now,
+            trade_pages=trade_pages,
         )
 
     return make
@@ -118,12 +124,7 @@ def _ccxt(exchange: str) -> Make:
 PROVIDERS: dict[str, ProviderSpec] = {
     spec.name: spec
     for spec in (
-        ProviderSpec(
-            "tape",
-            "Your own files",
-            lambda settings, _gate, now: TapeSource(settings.tape_directory, now=now),
-            is_local=True,
-        ),
+        ProviderSpec("tape", "Your own files", None, is_local=True),
         ProviderSpec("yahoo", "Yahoo Finance", _yahoo),
         ProviderSpec(
             "alpaca",
@@ -134,9 +135,10 @@ PROVIDERS: dict[str, ProviderSpec] = {
         ),
         ProviderSpec("finnhub", "Finnhub", _finnhub, needs=("finnhub_api_key",)),
         ProviderSpec("ibkr", "Interactive Brokers", _ibkr, needs=("ibkr_base_url",)),
-        ProviderSpec("kraken", "Kraken", _ccxt("kraken")),
+        ProviderSpec("kraken", "Kraken", _ccxt("kraken", trade_pages=KRAKEN_TRADE_PAGES)),
         ProviderSpec("coinbase", "Coinbase Advanced Trade", _coinbase),
         ProviderSpec("binance", "Binance", _ccxt("binance")),
+        ProviderSpec("coinspot", "CoinSpot, sampled prices", None),
         ProviderSpec("ccxt_coinbase", "Coinbase through ccxt", _ccxt("ccxt_coinbase")),
         ProviderSpec(
             "simulated",

@@ -53,7 +53,7 @@ class StoredAction:
 
     @property
     def kind(self) -> ActionKind:
-        """"split" or "dividend"."""
+        """Which of the two it is."""
         return "split" if isinstance(self.report.action, Split) else "dividend"
 
 
@@ -101,6 +101,8 @@ class ActionStore:
         whose value has changed gets a new `updated_at`; one that says the same stays untouched.
         """
         written = Written()
+        if not actions:
+            return written
         with self._warehouse.connect() as connection:
             for row in _merged(actions):
                 found = connection.execute(
@@ -140,6 +142,8 @@ class ActionStore:
             for action, verdict in zip(stored, verdicts, strict=True)
             if (action.applied, action.note) != (verdict.applied, verdict.note)
         ]
+        if not changed:
+            return []
         with self._warehouse.connect() as connection:
             # One of each action is applied at most, so the others have to give way first.
             for action, verdict in sorted(changed, key=lambda each: each[1].applied):
@@ -179,7 +183,7 @@ class ActionStore:
     def closes_before(
         self, instrument_id: int, market: str, days: Sequence[date]
     ) -> dict[date, StoredPrice]:
-        """Return for each of some days the last stored daily close before it, where there is one."""
+        """Return for each of some days the last stored daily close before it, if any."""
         return self._prices(instrument_id, market, sorted(set(days)), "close")
 
     def _prices(
@@ -223,7 +227,7 @@ class ActionStore:
                 f"AND x.timeframe = timeframe ORDER BY x.ts {order} LIMIT 1) AS b",
                 [list(TIMEFRAMES), instrument_id],
             ).fetchall()
-        days = [row["session_date"] for row in rows]
+        days: list[date] = [row["session_date"] for row in rows]
         if not days:
             return None
         return min(days) if order == "ASC" else max(days)
@@ -270,7 +274,8 @@ class ActionStore:
                     rf"(^|\+){source}($|[-+/:])",
                 ],
             ).fetchone()
-        return None if row is None else row["session_date"]
+        found: date | None = None if row is None else row["session_date"]
+        return found
 
     def was_refetched(self, instrument_id: int, source: str, split_ex_date: date) -> bool:
         """Say whether bars of a source were collected again for a split."""
@@ -486,7 +491,7 @@ class Listings:
                 "listing_closed",
                 "warning",
                 f"{code} ({spec.name}) has left: last traded on {on}{became}.",
-                (change.instrument_id, str(on)),
+                (str(change.instrument_id), str(on)),
                 market=spec.name,
                 symbol=code,
                 instrument_id=change.instrument_id,
@@ -545,7 +550,7 @@ class Listings:
                 "code_changed",
                 "info",
                 f"{before} ({spec.name}) is called {after} from {on} on.",
-                (change.instrument_id, before, after, str(on)),
+                (str(change.instrument_id), before, after, str(on)),
                 market=spec.name,
                 symbol=after,
                 instrument_id=change.instrument_id,
@@ -614,9 +619,7 @@ def _listed(connection: _Connection, spec: MarketSpec, code: str) -> int:
     return found
 
 
-def _check_no_bars_after(
-    connection: _Connection, instrument_id: int, code: str, on: date
-) -> None:
+def _check_no_bars_after(connection: _Connection, instrument_id: int, code: str, on: date) -> None:
     row = connection.execute(
         "SELECT max(session_date) AS last FROM market.bars WHERE instrument_id = %s AND ts >= %s "
         "AND session_date > %s",

@@ -168,9 +168,7 @@ def test_an_error_that_is_not_ours_is_told_by_its_own_words(
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        platform, "sources", lambda *_: [FailingSource(ZeroDivisionError("x/0"))]
-    )
+    monkeypatch.setattr(platform, "sources", lambda *_: [FailingSource(ZeroDivisionError("x/0"))])
     with pytest.raises(RunFailedError, match=r"asx/bars_5m: ZeroDivisionError: x/0"):
         launcher.run(instance, Launch(("asx/bars_5m",), "2022-01-04", symbols=("CBA",)))
 

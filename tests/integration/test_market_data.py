@@ -1,6 +1,7 @@
 """The reader of market data: windows, sources, adjusted prices."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,6 +12,8 @@ from scizor_resources.market_data import MARKET_DATA_COLUMNS, SESSION_VWAP, Mark
 from scizor_resources.pipeline.enrich import enrich
 from scizor_resources.platform import Platform
 from scizor_resources.read_only import QueryError
+
+from .helpers import execute
 
 SYDNEY_SUMMER = timezone(timedelta(hours=11))
 FIRST, LAST = date(2021, 12, 6), date(2021, 12, 10)
@@ -116,6 +119,87 @@ def test_adjusted_prices_keep_their_proportions(data: MarketData) -> None:
 def test_adjusting_minutes_is_refused(data: MarketData) -> None:
     with pytest.raises(InvalidInputError, match="daily bars"):
         data.bars("CBA", "5m", adjusted=True)
+
+
+@pytest.fixture
+def actions(platform: Platform, data: MarketData) -> None:
+    """CBA has split 2 for 1 on the 8th and paid 1.20 on the 9th; a third row does not count."""
+    instrument, _ = platform.reference.ensure("asx", "CBA")
+    for day, kind, source, ratio, amount, applied in (
+        ("2021-12-08", "split", "yahoo", 2, None, True),
+        ("2021-12-09", "dividend", "yahoo", None, 1.2, True),
+        ("2021-12-09", "split", "finnhub", 10, None, False),
+    ):
+        execute(
+            platform,
+            "INSERT INTO public.corporate_actions "
+            "(instrument_id, ex_date, kind, source, ratio, amount, currency, applied) "
+            "VALUES (%s, %s, %s, %s, %s, %s, 'AUD', %s)",
+            *(instrument.instrument_id, day, kind, source, ratio, amount, applied),
+        )
+
+
+@pytest.mark.usefixtures("actions")
+def test_splits_bring_raw_prices_and_volumes_to_the_shares_of_today(data: MarketData) -> None:
+    frame = data.bars("CBA", "1d", adjust="splits")
+    assert frame["close"].tolist() == [6, 6, 12, 12, 12]
+    assert frame["vwap"].tolist() == [5.5, 5.5, 11, 11, 11]
+    assert frame["volume"].tolist() == [200, 200, 100, 100, 100]
+    assert frame.attrs["adjust"] == "splits"
+
+
+@pytest.mark.usefixtures("actions")
+def test_dividends_lower_the_prices_before_and_no_volume(data: MarketData) -> None:
+    frame = data.bars("CBA", "1d", adjust="all")
+    # 1 - 1.20 / 12, with the close of the 8th.
+    assert frame["close"].tolist() == pytest.approx([5.4, 5.4, 10.8, 12, 12], rel=1e-12)
+    assert frame["open"].iloc[0] == pytest.approx(10 / 2 * 0.9, rel=1e-12)
+    assert frame["volume"].tolist() == [200, 200, 100, 100, 100]
+
+
+@pytest.mark.usefixtures("actions")
+def test_minutes_are_adjusted_by_their_session(data: MarketData) -> None:
+    frame = data.bars("CBA", "5m", adjust="all")
+    by_session = frame.groupby("session_date")["close"].unique().str[0]
+    assert by_session.tolist() == pytest.approx([5.4, 5.4, 10.8, 12, 12], rel=1e-12)
+
+
+@pytest.mark.usefixtures("actions")
+def test_only_bars_fetched_before_the_split_lack_it(platform: Platform, data: MarketData) -> None:
+    execute(platform, "UPDATE market.bars SET source = 'yahoo' WHERE timeframe = '1d'")
+    execute(
+        platform,
+        "UPDATE market.bars SET ingested_at = '2021-12-07 12:00+00' "
+        "WHERE timeframe = '1d' AND session_date = '2021-12-06'",
+    )
+    assert data.bars("CBA", "1d", adjust="splits")["close"].tolist() == [6, 12, 12, 12, 12]
+
+
+@pytest.mark.usefixtures("actions")
+def test_the_last_bars_are_adjusted_like_all(data: MarketData) -> None:
+    whole, last = data.bars("CBA", adjust="all"), data.bars("CBA", adjust="all", last=3)
+    pd.testing.assert_frame_equal(whole.iloc[-3:], last)
+
+
+@pytest.mark.usefixtures("actions")
+def test_without_being_asked_nothing_is_adjusted(data: MarketData) -> None:
+    assert data.bars("CBA", "1d")["close"].tolist() == [12] * 5
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"adjust": "all", "adjusted": True}, "ask for one of them"),
+        ({"adjust": "all", "indicators": True}, "without them"),
+        ({"adjust": "dividends"}, "use 'splits' or 'all'"),
+    ],
+    ids=["two adjustments", "indicators", "no such adjustment"],
+)
+def test_adjustments_that_make_no_sense_are_refused(
+    options: dict[str, Any], why: str, data: MarketData
+) -> None:
+    with pytest.raises(InvalidInputError, match=why):
+        data.bars("CBA", "1d", **options)
 
 
 def test_the_sessions_vwap_stands_beside_that_of_the_bar(

@@ -36,6 +36,8 @@ SECOND_ARRIVAL = datetime(2022, 6, 2, tzinfo=UTC)
 #: Sessions of the long series, one a day: 61 closes make the 60 returns of the longest window.
 LONG_SESSIONS = [date(2022, 1, 1) + timedelta(days=number) for number in range(61)]
 OPENING = datetime(2022, 1, 4, 23, 0, tzinfo=UTC)
+#: Sessions around a split, after the long series, whose ranks they leave alone.
+SPLIT_SESSIONS = [date(2022, 3, day) for day in (14, 15, 16, 17)]
 
 Row = dict[str, Any]
 Chapter = dict[str, list[Row]]
@@ -114,7 +116,15 @@ def _insert_the_past(connection: psycopg.Connection[Any]) -> None:
                 f"FOR VALUES FROM ('{start} 00:00+00') TO ('{end} 00:00+00')"
             )
     for instrument, (market, symbol) in enumerate(
-        [("asx", "AAA"), ("asx", "BBB"), ("us", "UUU"), ("crypto", "CCC/USD")], start=1
+        [
+            ("asx", "AAA"),
+            ("asx", "BBB"),
+            ("us", "UUU"),
+            ("crypto", "CCC/USD"),
+            ("us", "RAW"),
+            ("us", "FIT"),
+        ],
+        start=1,
     ):
         connection.execute(
             "INSERT INTO symbols (instrument_id, market, symbol, currency) "
@@ -137,6 +147,18 @@ def _insert_the_past(connection: psycopg.Connection[Any]) -> None:
             prices = (100, 114, 95, 110 if number % 2 else 100)
             volume = 300 if number == 20 else 100
             _bar(connection, instrument, "1d", session, prices, volume=volume, source=source)
+
+    # Raw and adjusted bars of the same shares: a split of 2 for 1 before the third session, and
+    # 1.10 for each new one before the fourth.
+    for session, raw, adjusted in zip(
+        SPLIT_SESSIONS, (100, 110, 55, 54), (50, 55, 55, 54), strict=True
+    ):
+        _bar(connection, 5, "1d", session, (raw, raw, raw, raw), source="tape/file")
+        _bar(connection, 6, "1d", session, (adjusted,) * 4)
+    for instrument in (5, 6):
+        _action(connection, instrument, SPLIT_SESSIONS[2], ratio=2)
+        _action(connection, instrument, SPLIT_SESSIONS[3], amount=1.1)
+        _action(connection, instrument, SPLIT_SESSIONS[1], ratio=50, applied=False)
 
     session = date(2022, 1, 5)
     _minute(connection, session, 0, (55, 56, 54, 55), volume=100, vwap=55.2)
@@ -174,6 +196,13 @@ def _insert_the_changes(connection: psycopg.Connection[Any]) -> None:
         "WHERE instrument_id = 1 AND timeframe = '1m' AND ts = %s",
         (SECOND_ARRIVAL, OPENING + timedelta(minutes=2)),
     )
+    # The close that the dividend is measured by, and a split after the bars were fetched.
+    connection.execute(
+        "UPDATE market.bars SET open = 44, high = 44, low = 44, close = 44, ingested_at = %s "
+        "WHERE instrument_id = 5 AND session_date = %s",
+        (SECOND_ARRIVAL, SPLIT_SESSIONS[2]),
+    )
+    _action(connection, 6, date(2022, 6, 10), ratio=5, seen=SECOND_ARRIVAL)
     # Restored with the stamp of its first arrival, which is older than every other.
     restored = datetime(2020, 1, 1, tzinfo=UTC)
     _bar(connection, 2, "1d", date(2021, 12, 31), (8, 8, 8, 8), source="tape", arrived=restored)
@@ -202,6 +231,27 @@ def _bar(
         "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         values,
     )
+
+
+def _action(
+    connection: psycopg.Connection[Any],
+    instrument: int,
+    day: date,
+    *,
+    ratio: float | None = None,
+    amount: float | None = None,
+    applied: bool = True,
+    seen: datetime = FIRST_ARRIVAL,
+) -> None:
+    connection.execute(
+        "INSERT INTO public.corporate_actions (instrument_id, ex_date, kind, source, ratio, "
+        "amount, applied, first_seen_at, updated_at) "
+        "VALUES (%s, %s, %s, 'yahoo', %s, %s, %s, %s, %s)",
+        (
+            instrument, day, "dividend" if ratio is None else "split", ratio, amount, applied,
+            seen, seen,
+        ),
+    )  # fmt: skip
 
 
 def _minute(
@@ -272,6 +322,50 @@ def test_no_adjusted_return_is_computed_across_two_bases(story: Story) -> None:
     assert _column(bars, 2, "adjustment_source") == ["none", "none", "yahoo", "yahoo"]
     assert _column(bars, 2, "adjusted_close") == [10, 10.5, 6, 6.3]
     assert _column(bars, 2, "return_adjusted") == _near([None, 0.05, None, 0.05])
+
+
+def test_splits_are_taken_out_of_raw_closes(story: Story) -> None:
+    bars = story.past["daily_bars"]
+    assert _column(bars, 5, "split_factor") == [0.5, 0.5, 1, 1]
+    assert _column(bars, 5, "close_split_adjusted") == [50, 55, 55, 54]
+
+
+def test_closes_that_came_adjusted_are_left_alone(story: Story) -> None:
+    bars = story.past["daily_bars"]
+    assert _column(bars, 6, "split_factor") == [1, 1, 1, 1]
+    assert _column(bars, 6, "close_split_adjusted") == [50, 55, 55, 54]
+
+
+@pytest.mark.parametrize("instrument", [5, 6])
+def test_dividends_lower_the_closes_before(story: Story, instrument: int) -> None:
+    bars = story.past["daily_bars"]
+    # 1 - 1.10 / 55
+    assert _column(bars, instrument, "dividend_factor") == _near([0.98, 0.98, 0.98, 1])
+    assert _column(bars, instrument, "close_adjusted") == _near([49, 53.9, 53.9, 54])
+
+
+@pytest.mark.parametrize("instrument", [5, 6])
+def test_the_first_session_in_new_shares_is_marked(story: Story, instrument: int) -> None:
+    marks = _column(story.past["daily_bars"], instrument, "is_split_day")
+    assert marks == [False, False, True, False]
+
+
+def test_without_corporate_actions_nothing_is_adjusted(story: Story) -> None:
+    bars = _of(story.past["daily_bars"], 1)
+    assert [row["close_adjusted"] for row in bars] == [row["close"] for row in bars]
+
+
+def test_a_revised_close_before_a_dividend_moves_every_earlier_session(story: Story) -> None:
+    bars = story.changed["daily_bars"]
+    # 1 - 1.10 / 44
+    assert _column(bars, 5, "dividend_factor") == _near([0.975, 0.975, 0.975, 1])
+
+
+def test_a_new_split_reaches_the_sessions_already_built(story: Story) -> None:
+    bars = story.changed["daily_bars"]
+    assert _column(bars, 6, "split_factor") == [0.2, 0.2, 0.2, 0.2]
+    # 1.10 / 5 against 55 / 5: the dividend was paid on five times fewer shares.
+    assert _column(bars, 6, "close_adjusted") == _near([9.8, 10.78, 10.78, 10.8])
 
 
 def test_an_intraday_session_is_summed_up_bar_by_bar(story: Story) -> None:

@@ -5,15 +5,26 @@
     on_schema_change="fail",
 ) }}
 
--- A session's figures depend on its own bar and on the one before it. A changed bar therefore
--- rebuilds its instrument from that session on, and nothing else.
-with bars as not materialized (
+-- Returns depend on a session's own bar and on the one before it: a changed bar rebuilds its
+-- instrument from that session on. Factors depend on later corporate actions too: a changed action
+-- rebuilds its whole instrument, and so does a bar before a dividend, which is measured by a close.
+with actions as (
     select
-        *,
-        ingested_at as built_from_ingested_at,
-        coalesce(adj_close, close) as adjusted_close,
-        case when adj_close is null then 'none' else source end as adjustment_source
-    from {{ ref("stg_bars_daily") }}
+        instrument_id,
+        max(updated_at) as updated_at,
+        max(ex_date) filter (where applied and kind = 'dividend') as last_dividend_date
+    from {{ source("reference", "corporate_actions") }}
+    group by instrument_id
+),
+
+bars as not materialized (
+    select
+        bars.*,
+        greatest(bars.ingested_at, actions.updated_at) as built_from_ingested_at,
+        coalesce(bars.adj_close, bars.close) as adjusted_close,
+        case when bars.adj_close is null then 'none' else bars.source end as adjustment_source
+    from {{ ref("stg_bars_daily") }} as bars
+    left join actions on bars.instrument_id = actions.instrument_id
 ),
 
 {% if is_incremental() %}
@@ -23,24 +34,116 @@ changed as (
 
 rebuild as (
     select
-        instrument_id,
-        min(session_date) as from_session_date
+        changed.instrument_id,
+        case
+            when min(changed.session_date) < max(actions.last_dividend_date) then '-infinity'::date
+            else min(changed.session_date)
+        end as from_session_date
     from changed
-    group by instrument_id
+    left join actions on changed.instrument_id = actions.instrument_id
+    group by changed.instrument_id
 ),
 {% endif %}
+
+-- The product of all splits that go ex after a date is constant between two of them.
+shares as materialized (
+    select
+        instrument_id,
+        lag(ex_date, 1, '-infinity'::date) over in_order as from_date,
+        ex_date as until_date,
+        reference.product(1 / ratio) over (
+            partition by instrument_id
+            order by ex_date desc
+        ) as factor
+    from {{ source("reference", "corporate_actions") }}
+    where kind = 'split' and applied
+    window in_order as (partition by instrument_id order by ex_date)
+),
+
+with_shares as (
+    select
+        bars.*,
+        coalesce(basis.factor, 1) as split_factor,
+        coalesce(traded.factor, 1) as traded_factor
+    from bars
+    left join shares as basis
+        on
+            bars.instrument_id = basis.instrument_id
+            and bars.basis_date >= basis.from_date
+            and bars.basis_date < basis.until_date
+    left join shares as traded
+        on
+            bars.instrument_id = traded.instrument_id
+            and bars.session_date >= traded.from_date
+            and bars.session_date < traded.until_date
+    {% if is_incremental() %}
+    where bars.instrument_id in (select rebuild.instrument_id from rebuild)
+    {% endif %}
+),
+
+-- A dividend lowers its last session before the ex-date and all earlier ones.
+dividends as (
+    select
+        before.instrument_id,
+        before.session_date,
+        reference.product(1 - before.amount / before.close) as factor
+    from (
+        select
+            dividend.instrument_id,
+            latest.session_date,
+            dividend.amount * coalesce(ex_shares.factor, 1) as amount,
+            latest.close * coalesce(close_shares.factor, 1) as close
+        from {{ source("reference", "corporate_actions") }} as dividend
+        inner join lateral (
+            select
+                daily.session_date,
+                daily.basis_date,
+                daily.close
+            from {{ ref("stg_bars_daily") }} as daily
+            where
+                daily.instrument_id = dividend.instrument_id
+                and daily.ts < dividend.ex_date::timestamp at time zone 'UTC'
+            order by daily.ts desc
+            limit 1
+        ) as latest on true
+        left join shares as ex_shares
+            on
+                dividend.instrument_id = ex_shares.instrument_id
+                and dividend.ex_date >= ex_shares.from_date
+                and dividend.ex_date < ex_shares.until_date
+        left join shares as close_shares
+            on
+                dividend.instrument_id = close_shares.instrument_id
+                and latest.basis_date >= close_shares.from_date
+                and latest.basis_date < close_shares.until_date
+        where
+            dividend.kind = 'dividend'
+            and dividend.applied
+            {% if is_incremental() %}
+            and dividend.instrument_id in (select rebuild.instrument_id from rebuild)
+            {% endif %}
+    ) as before
+    where before.amount < before.close
+    group by before.instrument_id, before.session_date
+),
 
 with_previous as (
     select
         bars.*,
+        reference.product(coalesce(dividends.factor, 1)) over (
+            partition by bars.instrument_id
+            order by bars.session_date desc
+        ) as dividend_factor,
         lag(bars.session_date) over sessions as previous_session_date,
         lag(bars.close) over sessions as previous_close,
+        lag(bars.traded_factor) over sessions as previous_traded_factor,
         lag(bars.adjusted_close) over sessions as previous_adjusted_close,
         lag(bars.adjustment_source) over sessions as previous_adjustment_source
-    from bars
-    {% if is_incremental() %}
-    where bars.instrument_id in (select rebuild.instrument_id from rebuild)
-    {% endif %}
+    from with_shares as bars
+    left join dividends
+        on
+            bars.instrument_id = dividends.instrument_id
+            and bars.session_date = dividends.session_date
     window sessions as (partition by bars.instrument_id order by bars.session_date)
 )
 
@@ -56,6 +159,11 @@ select
     daily.volume,
     daily.adjusted_close,
     daily.adjustment_source,
+    daily.split_factor,
+    daily.dividend_factor,
+    daily.close * daily.split_factor as close_split_adjusted,
+    daily.close * daily.split_factor * daily.dividend_factor as close_adjusted,
+    coalesce(daily.traded_factor <> daily.previous_traded_factor, false) as is_split_day,
     daily.previous_session_date,
     daily.previous_close,
     daily.close / nullif(daily.previous_close, 0) - 1 as return_raw,

@@ -161,6 +161,9 @@ class HttpLab:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Header and body leave in two writes: with Nagle's algorithm the second would wait
+            # for the client's delayed ACK, 40 ms an answer.
+            disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
                 lab._handle(self)
