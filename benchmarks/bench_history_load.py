@@ -31,7 +31,8 @@ from benchmarks.common import (
 )
 from benchmarks.report import show
 from scizor_resources.endpoints import Endpoints
-from scizor_resources.stores.warehouse import Warehouse, WriteResult
+from scizor_resources.stores.merging import WriteResult
+from scizor_resources.stores.warehouse import Warehouse
 
 ROWS = 2_000_000
 RUNS = 3

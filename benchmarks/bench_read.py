@@ -31,7 +31,8 @@ from benchmarks.common import (
 )
 from benchmarks.report import show
 from scizor_resources.endpoints import Endpoints
-from scizor_resources.stores.warehouse import READ_BAR_COLUMNS, Warehouse
+from scizor_resources.stores.bar_frames import READ_BAR_COLUMNS
+from scizor_resources.stores.warehouse import Warehouse
 
 SYMBOLS = 4
 SESSIONS = 257

@@ -9,6 +9,7 @@ In this order for the watched equities of each market:
 - a symbol that a provider does not know and that has no bars any more is reported.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -56,6 +57,8 @@ QUIET_SESSIONS = 5
 #: Daily bars are collected by the month, so that a rewrite shows in those before the month that is
 #: being collected: this much before the last month's first day is compared.
 COMPARED_DAYS = 14
+#: How providers say in an answer for several symbols that they do not know one of them.
+_NOT_KNOWN = re.compile(r"not know|unknown|delisted|not found|no data found|no such", re.IGNORECASE)
 
 MakeCollector = Callable[[str, Timeframe], BarCollector]
 
@@ -525,7 +528,8 @@ class ActionCollector:
         except ProviderError as error:
             report.failures[source.name], report.last_error = str(error), error
             return
-        for symbol, words in fresh.errors.items():
+        unknown = {each: words for each, words in fresh.errors.items() if _NOT_KNOWN.search(words)}
+        for symbol, words in unknown.items():
             report.unknown.setdefault(f"{market.name} {symbol}", f"{source.name}: {words}")
         for instrument in instruments:
             ratio = rewrite_ratio(

@@ -25,10 +25,11 @@ from scizor_resources.errors import ProviderError
 from scizor_resources.pipeline.reconcile import Reconciler
 from scizor_resources.providers.base import BarRequest, BarSource, SymbolRef
 from scizor_resources.providers.tape import TapeSource
+from scizor_resources.stores.merging import WriteResult
 from scizor_resources.stores.providers import ProviderStore
 from scizor_resources.stores.quality import QualityStore, QuietInterval
 from scizor_resources.stores.reference import ReferenceStore
-from scizor_resources.stores.warehouse import Warehouse, WriteResult
+from scizor_resources.stores.warehouse import Warehouse
 
 #: A long range is written in pieces of this many days, so that a killed run keeps what it has.
 CHUNK_DAYS: dict[Timeframe, int] = {"1m": 31, "5m": 93, "15m": 93, "1d": 3660}

@@ -9,8 +9,9 @@ import pandas as pd
 from scizor_core.indicators import WARMUP_BARS, compute_indicators_window
 from scizor_core.markets import Timeframe
 from scizor_core.sessions import get_calendar
+from scizor_resources.stores.merging import WriteResult
 from scizor_resources.stores.reference import ReferenceStore
-from scizor_resources.stores.warehouse import Warehouse, WriteResult
+from scizor_resources.stores.warehouse import Warehouse
 
 #: Relative to its level; sums of many volumes differ in the last digits with their order.
 SHIFT_TOLERANCE = 1e-9

@@ -474,7 +474,7 @@ class Listings:
         with self._warehouse.connect() as connection:
             change = ListingChange(_listed(connection, spec, code))
             _check_no_bars_after(connection, change.instrument_id, code, on)
-            _end_listings(connection, change, code, on)
+            _end_listings(connection, change, None, on)
             connection.execute(
                 "UPDATE public.symbols SET status = 'delisted', delisted_on = %s, "
                 "successor = coalesce(nullif(%s, ''), successor) WHERE instrument_id = %s",
@@ -633,24 +633,25 @@ def _check_no_bars_after(connection: _Connection, instrument_id: int, code: str,
 
 
 def _end_listings(
-    connection: _Connection, change: ListingChange, code: str, last: date
+    connection: _Connection, change: ListingChange, code: str | None, last: date
 ) -> list[dict[str, Any]]:
-    """End the current listings under a code and return them."""
+    """End the current listings under a code (by default under all) and return them."""
     rows = connection.execute(
-        "SELECT listing_id, venue, provider, valid_from FROM public.listings "
-        "WHERE instrument_id = %s AND ticker = %s AND valid_to IS NULL",
-        [change.instrument_id, code],
+        "SELECT listing_id, venue, provider, ticker, valid_from FROM public.listings "
+        "WHERE instrument_id = %s AND (%s::text IS NULL OR ticker = %s) AND valid_to IS NULL",
+        [change.instrument_id, code, code],
     ).fetchall()
     for row in rows:
         if row["valid_from"] > last:
             raise InvalidInputError(
-                f"The listing of {code} began on {row['valid_from']}: it cannot end on {last}."
+                f"The listing as {row['ticker']} began on {row['valid_from']}: it cannot end on "
+                f"{last}."
             )
         connection.execute(
             "UPDATE public.listings SET valid_to = %s WHERE listing_id = %s",
             [last, row["listing_id"]],
         )
-        change.steps.append(f"Its listing on {row['venue']} as {code} ends on {last}.")
+        change.steps.append(f"Its listing on {row['venue']} as {row['ticker']} ends on {last}.")
     return rows
 
 

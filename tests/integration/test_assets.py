@@ -21,8 +21,8 @@ from scizor_resources.errors import (
 )
 from scizor_resources.pipeline.collect import CollectReport
 from scizor_resources.platform import Platform
+from scizor_resources.stores.merging import WriteResult
 from scizor_resources.stores.providers import CollectorRun
-from scizor_resources.stores.warehouse import WriteResult
 
 from .helpers import FailingSource, execute, fingerprint, query
 

@@ -14,7 +14,7 @@ from scizor_resources.errors import TransientError
 from scizor_resources.pipeline.collect import CHUNK_DAYS
 from scizor_resources.platform import Platform
 from scizor_resources.providers.base import BarRequest, normalise_bars
-from scizor_resources.stores.warehouse import WriteResult
+from scizor_resources.stores.merging import WriteResult
 
 from .helpers import (
     FailingSource,

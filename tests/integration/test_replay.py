@@ -8,6 +8,7 @@ in quarantine with a reason, or counted as not asked for.
 """
 
 import csv
+import gzip
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from scizor_resources.platform import Platform
 from scizor_resources.settings import load_settings
 from tests.contract.lab.alpaca import KEY_ID, SECRET, AlpacaLab, AlpacaRow
 from tests.contract.lab.binance import BinanceLab
+from tests.contract.lab.ibkr import IbkrLab
 from tests.contract.lab.kraken import candle
 from tests.contract.lab.server import HttpLab, Reply, Row, Seen
 from tests.contract.yahoo_server import COOKIE, CRUMB, Series, YahooServer
@@ -303,10 +305,57 @@ def test_a_recorded_list_of_krakens_pairs_leads_to_the_pairs_candles(
 
     collect(platform, "crypto", "1m", "BTC/USDT", minutes[0].date(), now.date())
 
-    assert stored(platform, "BTC/USDT") == {
-        ts: (60_000.0, 60_002.0, 59_999.0, 60_001.0, 1.5) for ts in minutes
-    }
+    assert stored(platform, "BTC/USDT") == dict.fromkeys(
+        minutes, (60000.0, 60002.0, 59999.0, 60001.0, 1.5)
+    )
     assert {seen.query["pair"] for seen in lab.requests if "pair" in seen.query} == {"XBTUSDT"}
+
+
+class RecordedGateway(IbkrLab):
+    """Answers with recorded bars, which were kept as objects, in the gateway's frames."""
+
+    def __init__(self, bars: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self._recorded = bars
+        self.put("MSFT", "1m", [])
+
+    def _bars(self, request_id: str, query: dict[str, str]) -> tuple[Any, ...]:
+        names = ("open", "high", "low", "close", "volume", "average", "barCount")
+        fields = [
+            str(each)
+            for bar in self._recorded
+            for each in (int(recorded_instant(bar).timestamp()), *(bar[name] for name in names))
+        ]
+        return (17, request_id, "", query["end"], len(self._recorded), *fields)
+
+
+def recorded_instant(bar: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(bar["date"]).replace(tzinfo=UTC)
+
+
+@needs_recordings
+def test_recorded_bars_of_ibkr_are_stored_bar_by_bar_and_extended_hours_are_not(
+    platform: Platform, point: Point, running: ExitStack
+) -> None:
+    bars = [
+        json.loads(line)
+        for line in gzip.decompress(recording("ibkr/bars.json.gz")).decode().splitlines()
+    ]
+    lab = running.enter_context(RecordedGateway(bars))
+    point("us", "ibkr", lab.url, "MSFT")
+
+    report = collect(platform, "us", "1m", "MSFT", date(2021, 1, 5), date(2021, 1, 6))
+
+    regular = [bar for bar in bars if "14:30" <= bar["date"][11:16] < "21:00"]
+    names = ("open", "high", "low", "close", "volume")
+    assert len(regular) == 218
+    assert stored(platform, "MSFT") == {
+        recorded_instant(bar): tuple(bar[name] for name in names) for bar in regular
+    }
+    rows = stored_rows(platform, "MSFT")
+    assert [row["vwap"] for row in rows] == [bar["average"] for bar in regular]
+    assert [row["trade_count"] for row in rows] == [bar["barCount"] for bar in regular]
+    assert report.ignored == {"outside the window": 405 - 218}
 
 
 # --- faults in the values -------------------------------------------------------------------

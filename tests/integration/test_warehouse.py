@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from scizor_core.errors import ContractError
 from scizor_core.schemas.bars import BAR_COLUMNS
-from scizor_resources.stores.warehouse import LOAD_ROWS, Warehouse, WriteResult
+from scizor_resources.stores.merging import LOAD_ROWS, WriteResult
+from scizor_resources.stores.warehouse import Warehouse
 from tests.conftest import Database
 
 EPOCH, END = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
