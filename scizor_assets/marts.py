@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from scizor_core.errors import ConfigError
 from scizor_resources.platform import Platform
+from scizor_resources.stores.warehouse import Warehouse
 
 PROJECT_DIR = Path(__file__).parent.parent / "dbt_project"
 _DBT_ENVIRONMENT = {
@@ -68,6 +69,28 @@ def _parse() -> None:
         )
 
 
+def outdated_tables(warehouse: Warehouse, manifest: Path) -> list[str]:
+    """Return the incremental tables that have other columns than their models.
+
+    dbt refuses to add rows to such a table, as it is after an upgrade; it has to be built anew,
+    which loses nothing: marts hold what their sources hold.
+    """
+    nodes = json.loads(manifest.read_bytes())["nodes"].values()
+    described = {
+        f"{node['schema']}.{node['name']}": set(node["columns"])
+        for node in nodes
+        if node["resource_type"] == "model" and node["config"]["materialized"] == "incremental"
+    }
+    with warehouse.connect() as connection:
+        rows = connection.execute(
+            "SELECT table_schema || '.' || table_name AS name, "
+            "array_agg(column_name::text) AS columns FROM information_schema.columns "
+            "WHERE table_schema || '.' || table_name = ANY(%s) GROUP BY 1",
+            [list(described)],
+        ).fetchall()
+    return sorted(row["name"] for row in rows if set(row["columns"]) != described[row["name"]])
+
+
 def build_marts() -> dg.AssetsDefinition:
     """Return the assets of all dbt models."""
     project = dbt_project()
@@ -86,6 +109,11 @@ def build_marts() -> dg.AssetsDefinition:
             # Two builds at once would trip over each other's relations; the lock goes with the
             # connection, so a killed run leaves none behind.
             connection.execute("SELECT pg_advisory_lock(7249004)")
-            yield from dbt.cli(["build"], context=context).stream()
+            arguments = ["build"]
+            outdated = outdated_tables(platform.warehouse, project.manifest_path)
+            if outdated:
+                context.log.info(f"Built anew, their columns have changed: {', '.join(outdated)}")
+                arguments.append("--full-refresh")
+            yield from dbt.cli(arguments, context=context).stream()
 
     return marts
