@@ -112,7 +112,7 @@ def build_marts() -> dg.AssetsDefinition:
             arguments = ["build"]
             outdated = outdated_tables(platform.warehouse, project.manifest_path)
             if outdated:
-                context.log.info(f"Built anew, their columns have changed: {', '.join(outdated)}")
+                context.log.info("Built anew, their columns have changed: %s", ", ".join(outdated))
                 arguments.append("--full-refresh")
             yield from dbt.cli(arguments, context=context).stream()
 

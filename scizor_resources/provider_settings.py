@@ -1,8 +1,9 @@
 """The settings of the providers: where they are, how to be let in, what may be asked of them."""
 
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
 #: Providers of bars, as they stand in chains.
@@ -18,6 +19,18 @@ PROVIDER_NAMES: tuple[str, ...] = (
     "ccxt_coinbase",
     "coinspot",
     "simulated",
+)
+
+#: Providers that are reached over HTTP.
+_WITH_ADDRESS = (
+    "yahoo",
+    "alpaca",
+    "finnhub",
+    "kraken",
+    "coinbase",
+    "ccxt_coinbase",
+    "binance",
+    "coinspot",
 )
 
 _PER_MINUTE = "Calls to it a minute, for all processes together; unset: what the provider allows."
@@ -87,3 +100,30 @@ class ProviderSettings(BaseSettings):
         None, description="Stands in for www.coinspot.com.au/pubapi/v2."
     )
     coinspot_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+
+    @field_validator(
+        "yahoo_base_url", *(f"{name}_base_url" for name in _WITH_ADDRESS if name != "yahoo")
+    )
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        return None if value is None else _address(value, ("http", "https"))
+
+    @field_validator("ibkr_base_url")
+    @classmethod
+    def _is_gateway(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        return _address(value if "://" in value else f"tcp://{value}", ("tcp",))
+
+
+def _address(value: str, schemes: tuple[str, ...]) -> str:
+    parts = urlsplit(value)
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if parts.scheme not in schemes or not parts.hostname or port == 0:
+        raise ValueError(
+            f"'{value}' is not an address: write {schemes[0]}://host or {schemes[0]}://host:port"
+        )
+    return value.rstrip("/")

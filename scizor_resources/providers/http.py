@@ -94,13 +94,7 @@ class JsonApi:
         import httpx
 
         if self._client is None:
-            secrets = {name: each.get_secret_value() for name, each in self.secret_headers.items()}
-            self._client = httpx.Client(
-                timeout=self.timeout_seconds,
-                headers={"User-Agent": USER_AGENT, "Accept": "application/json", **secrets},
-                # A redirect could lead the secret headers to another host.
-                follow_redirects=False,
-            )
+            self._client = self._open()
         deadline = time.monotonic() + self.timeout_seconds
         try:
             with self._client.stream("GET", self.base_url + path, params=params) as response:
@@ -121,6 +115,18 @@ class JsonApi:
             ) from None
         self.gate.learn(response.headers)
         return self._read(response.status_code, response.headers, body, endpoint)
+
+    def _open(self) -> "httpx.Client":
+        """Return a client that sends the secrets; apart, so that no frame of an error has them."""
+        import httpx
+
+        secrets = {name: each.get_secret_value() for name, each in self.secret_headers.items()}
+        return httpx.Client(
+            timeout=self.timeout_seconds,
+            headers={"User-Agent": USER_AGENT, "Accept": "application/json", **secrets},
+            # A redirect could lead the secret headers to another host.
+            follow_redirects=False,
+        )
 
     def _read(self, status: int, headers: Mapping[str, str], body: bytes, endpoint: str) -> Any:
         try:

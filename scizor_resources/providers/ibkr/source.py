@@ -235,7 +235,7 @@ def _keys(identity: str, listing: ContractDetails, what_to_show: str) -> tuple[s
 
 
 def _host_and_ports(base_url: str) -> tuple[str, tuple[int, ...]]:
-    parts = urlsplit(base_url)
+    parts = urlsplit(base_url if "://" in base_url else f"tcp://{base_url}")
     try:
         port = parts.port
     except ValueError:

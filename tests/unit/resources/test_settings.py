@@ -83,6 +83,10 @@ def test_an_empty_variable_is_an_unset_one(tmp_path: Path, monkeypatch: pytest.M
         ("SCIZOR_SPENDING_CAP_USD", "-5", "greater than or equal to 0"),
         ("SCIZOR_ALPACA_FEED", "otc", "'iex' or 'sip'"),
         ("SCIZOR_PROFILE", "paper", "'live'"),
+        ("SCIZOR_YAHOO_BASE_URL", "localhost:8080", "write http://host"),
+        ("SCIZOR_KRAKEN_BASE_URL", "ftp://kraken", "write http://host"),
+        ("SCIZOR_IBKR_BASE_URL", "http://127.0.0.1:4001", "write tcp://host"),
+        ("SCIZOR_IBKR_BASE_URL", "tcp://host:port", "write tcp://host"),
     ],
 )
 def test_a_value_that_cannot_be_names_its_variable(
@@ -180,3 +184,12 @@ def test_a_child_process_reads_the_same_settings_from_its_environment(
         monkeypatch.setenv(name, value)
 
     assert load_settings() == settings
+
+
+@pytest.mark.parametrize("given", ["127.0.0.1:4002", "tcp://127.0.0.1:4002"])
+def test_a_gateway_may_be_given_without_the_scheme(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCIZOR_IBKR_BASE_URL", given)
+
+    assert load_settings().ibkr_base_url == "tcp://127.0.0.1:4002"
