@@ -104,8 +104,10 @@ def look(platform: "Platform", queued: Mapping[str, int]) -> list[ProviderReport
     reports = []
     for spec in PROVIDERS.values():
         markets = [name for name in MARKETS if spec.name in platform.settings.chain(name)]
-        missing = spec.missing(platform.settings, markets[0] if len(markets) == 1 else None)
-        report = ProviderReport(spec.name, spec.title, markets, not missing, missing)
+        closed = [name for name in markets if spec.missing(platform.settings, name)]
+        missing = spec.missing(platform.settings) if closed or not markets else []
+        usable = not missing or len(closed) < len(markets)
+        report = ProviderReport(spec.name, spec.title, markets, usable, missing)
         reports.append(report)
         if spec.is_local:
             report.health = "local"
@@ -118,7 +120,10 @@ def look(platform: "Platform", queued: Mapping[str, int]) -> list[ProviderReport
             seconds = platform.budget(spec.name).forecast(report.queued_calls)
             report.queue_ends_at = datetime.now(UTC) + timedelta(seconds=seconds)
         if missing:
-            report.health = "not configured"
+            report.health = "ok" if usable else "not configured"
+            report.health_detail = (
+                f"{', '.join(closed) + ': ' if usable else ''}set {' and '.join(missing)}"
+            )
     return reports
 
 
@@ -265,8 +270,6 @@ def _show(reports: list[ProviderReport], platform: "Platform") -> None:
 
 
 def _health(report: ProviderReport) -> str:
-    if report.missing:
-        return f"not configured: set {' and '.join(report.missing)}"
     if report.health_detail:
         return f"{report.health}: {report.health_detail}"
     if report.health == "ok" and report.last_call_at is None:

@@ -214,8 +214,9 @@ class Platform:
 
     def budget(self, provider: str, lane: Lane = "backfill") -> ValkeyBudget:
         """Return a provider's share of calls as a lane sees it."""
-        rate = getattr(self.settings, f"{provider}_requests_per_minute", None)
-        return ValkeyBudget(self.link, limits_of(provider, rate), lane)
+        shared = PROVIDERS[provider].shares_budget_of or provider
+        rate = getattr(self.settings, f"{shared}_requests_per_minute", None)
+        return ValkeyBudget(self.link, limits_of(shared, rate), lane)
 
     def breaker(self, provider: str) -> ValkeyBreaker:
         """Return what keeps calls from a provider that is down."""

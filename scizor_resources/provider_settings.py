@@ -88,9 +88,8 @@ class ProviderSettings(BaseSettings):
     coinbase_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
 
     ccxt_coinbase_base_url: str | None = Field(
-        None, description="The same for Coinbase through ccxt."
+        None, description="The same for Coinbase through ccxt, which shares Coinbase's budget."
     )
-    ccxt_coinbase_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
 
     binance_base_url: str | None = Field(None, description="Stands in for api.binance.com.")
     binance_ws_url: str | None = Field(None, description="Stands in for stream.binance.com.")

@@ -199,7 +199,7 @@ LIMITS: Mapping[str, ProviderLimits] = {
     for limits in (
         # Nothing is published; users report trouble from a few hundred requests an hour on, or
         # from a thousand at once.
-        ProviderLimits("yahoo", "Yahoo", (Window(120, 60, burst=20), Window(2000, 3600))),
+        ProviderLimits("yahoo", "Yahoo", (Window(120, 60, burst=20), Window(900, 3600))),
         # The basic plan; Algo Trader Plus has 10,000.
         ProviderLimits("alpaca", "Alpaca", (Window(200, 60),)),
         # 30 a second hold on every plan, 60 a minute on the free one.
@@ -214,7 +214,6 @@ LIMITS: Mapping[str, ProviderLimits] = {
         ),
         # Without a key, by address.
         ProviderLimits("coinbase", "Coinbase", (Window(10, 1),)),
-        ProviderLimits("ccxt_coinbase", "Coinbase through ccxt", (Window(10, 1),)),
         ProviderLimits("coinspot", "CoinSpot", (Window(1000, 60),)),
         ProviderLimits(
             "ibkr",

@@ -176,6 +176,8 @@ class Gate:
             ProviderError: the last try failed, the breaker is open, the spending cap is reached
                 or there is no room in the budget.
         """
+        # Once for a call: what the breaker holds back goes to the next provider at once.
+        self.breaker.check()
         retrying = Retrying(
             retry=retry_if_exception(_worth_another_try),
             stop=stop_after_attempt(self.attempts),
@@ -197,7 +199,6 @@ class Gate:
     def _try(
         self, endpoint: str, make: Callable[[], Answer], weight: int, keys: tuple[str, ...]
     ) -> Answer:
-        self.breaker.check()
         for ledger in self.ledgers:
             ledger.check(endpoint)
         with self.budget.acquire(endpoint, weight=weight, keys=keys):
@@ -230,7 +231,7 @@ class Gate:
 def _worth_another_try(error: BaseException) -> bool:
     if isinstance(error, RateLimited):
         return error.retry_after is not None and error.retry_after <= LONGEST_REST_SECONDS
-    return isinstance(error, TransientError)
+    return isinstance(error, TransientError) and (error.retry_after or 0) <= LONGEST_REST_SECONDS
 
 
 _backoff = wait_exponential_jitter(initial=_FIRST_WAIT_SECONDS, max=_LONGEST_WAIT_SECONDS)

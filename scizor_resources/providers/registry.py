@@ -31,6 +31,7 @@ class ProviderSpec:
             it reads what the platform stores.
         needs: settings without which it is not asked.
         keyless_markets: markets for which it needs none of them.
+        shares_budget_of: provider whose calls count together with these, None for none.
         is_local: it answers from this machine: no calls to count, no budget.
     """
 
@@ -39,6 +40,7 @@ class ProviderSpec:
     make: Make | None
     needs: tuple[str, ...] = ()
     keyless_markets: frozenset[str] = frozenset()
+    shares_budget_of: str | None = None
     is_local: bool = False
 
     def missing(self, settings: Settings, market: str | None = None) -> list[str]:
@@ -139,7 +141,13 @@ PROVIDERS: dict[str, ProviderSpec] = {
         ProviderSpec("coinbase", "Coinbase Advanced Trade", _coinbase),
         ProviderSpec("binance", "Binance", _ccxt("binance")),
         ProviderSpec("coinspot", "CoinSpot, sampled prices", None),
-        ProviderSpec("ccxt_coinbase", "Coinbase through ccxt", _ccxt("ccxt_coinbase")),
+        ProviderSpec(
+            "ccxt_coinbase",
+            "Coinbase through ccxt",
+            _ccxt("ccxt_coinbase"),
+            # Coinbase counts by address.
+            shares_budget_of="coinbase",
+        ),
         ProviderSpec(
             "simulated",
             "Simulated prices",

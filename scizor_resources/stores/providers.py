@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from scizor_core.markets import Timeframe
 from scizor_resources.stores.warehouse import Warehouse
 
-RunStatus = Literal["success", "partial", "failed", "skipped"]
+RunStatus = Literal["success", "partial", "failed"]
 Severity = Literal["info", "warning", "error"]
 
 
@@ -25,7 +25,7 @@ class CollectorRun:
         asset: asset key as text, `us/bars_1m`.
         partition: partition key or range of keys, empty without one.
         dagster_run_id: the run, empty outside Dagster.
-        status: success, partial (some symbols failed), failed, or skipped (not asked).
+        status: success, partial (some symbols failed) or failed.
         started_at: UTC.
         completed_at: UTC.
         records: rows received.

@@ -32,7 +32,7 @@ changed as (
     {{ changed_rows("bars", ["instrument_id", "session_date"]) }}
 ),
 
-rebuild as (
+starts as (
     select
         changed.instrument_id,
         case
@@ -42,6 +42,23 @@ rebuild as (
     from changed
     left join actions on changed.instrument_id = actions.instrument_id
     group by changed.instrument_id
+),
+
+-- Of what stays as it is, the last session before is all that is needed.
+rebuild as materialized (
+    select
+        starts.*,
+        coalesce(
+            (
+                select max(built.session_date)
+                from {{ this }} as built
+                where
+                    built.instrument_id = starts.instrument_id
+                    and built.session_date < starts.from_session_date
+            ),
+            '-infinity'::date
+        ) as read_from_date
+    from starts
 ),
 {% endif %}
 
@@ -60,12 +77,18 @@ shares as materialized (
     window in_order as (partition by instrument_id order by ex_date)
 ),
 
-with_shares as (
+with_shares as materialized (
     select
         bars.*,
         coalesce(basis.factor, 1) as split_factor,
         coalesce(traded.factor, 1) as traded_factor
     from bars
+    {% if is_incremental() %}
+    inner join rebuild
+        on
+            bars.instrument_id = rebuild.instrument_id
+            and bars.session_date >= rebuild.read_from_date
+    {% endif %}
     left join shares as basis
         on
             bars.instrument_id = basis.instrument_id
@@ -77,54 +100,65 @@ with_shares as (
             and bars.session_date >= traded.from_date
             and bars.session_date < traded.until_date
     {% if is_incremental() %}
-    where bars.instrument_id in (select rebuild.instrument_id from rebuild)
+    -- Leaves out the partitions before.
+    where
+        bars.ts >= (
+            select min(earliest.read_from_date)::timestamp at time zone 'UTC'
+            from rebuild as earliest
+        )
     {% endif %}
 ),
 
--- A dividend lowers its last session before the ex-date and all earlier ones.
+-- A dividend lowers its last session before the ex-date and all earlier ones. One pass in the order
+-- of days finds those sessions; a lookup for each dividend would open every partition every time.
 dividends as (
     select
-        before.instrument_id,
-        before.session_date,
-        reference.product(1 - before.amount / before.close) as factor
+        placed.instrument_id,
+        placed.session_date,
+        reference.product(
+            1 - placed.amount * coalesce(ex_shares.factor, 1) / (bars.close * bars.split_factor)
+        ) as factor
     from (
         select
-            dividend.instrument_id,
-            latest.session_date,
-            dividend.amount * coalesce(ex_shares.factor, 1) as amount,
-            latest.close * coalesce(close_shares.factor, 1) as close
-        from {{ source("reference", "corporate_actions") }} as dividend
-        inner join lateral (
+            days.instrument_id,
+            days.ex_date,
+            days.amount,
+            max(days.session_date) over (
+                partition by days.instrument_id
+                order by days.day
+            ) as session_date
+        from (
             select
-                daily.session_date,
-                daily.basis_date,
-                daily.close
-            from {{ ref("stg_bars_daily") }} as daily
-            where
-                daily.instrument_id = dividend.instrument_id
-                and daily.ts < dividend.ex_date::timestamp at time zone 'UTC'
-            order by daily.ts desc
-            limit 1
-        ) as latest on true
-        left join shares as ex_shares
-            on
-                dividend.instrument_id = ex_shares.instrument_id
-                and dividend.ex_date >= ex_shares.from_date
-                and dividend.ex_date < ex_shares.until_date
-        left join shares as close_shares
-            on
-                dividend.instrument_id = close_shares.instrument_id
-                and latest.basis_date >= close_shares.from_date
-                and latest.basis_date < close_shares.until_date
-        where
-            dividend.kind = 'dividend'
-            and dividend.applied
-            {% if is_incremental() %}
-            and dividend.instrument_id in (select rebuild.instrument_id from rebuild)
-            {% endif %}
-    ) as before
-    where before.amount < before.close
-    group by before.instrument_id, before.session_date
+                instrument_id,
+                session_date as day,
+                session_date,
+                null::date as ex_date,
+                null::double precision as amount
+            from with_shares
+            union all
+            select
+                instrument_id,
+                ex_date - 1 as day,
+                null as session_date,
+                ex_date,
+                amount
+            from {{ source("reference", "corporate_actions") }}
+            where kind = 'dividend' and applied
+        ) as days
+    ) as placed
+    inner join with_shares as bars
+        on
+            placed.instrument_id = bars.instrument_id
+            and placed.session_date = bars.session_date
+    left join shares as ex_shares
+        on
+            placed.instrument_id = ex_shares.instrument_id
+            and placed.ex_date >= ex_shares.from_date
+            and placed.ex_date < ex_shares.until_date
+    where
+        placed.ex_date is not null
+        and placed.amount * coalesce(ex_shares.factor, 1) < bars.close * bars.split_factor
+    group by placed.instrument_id, placed.session_date
 ),
 
 with_previous as (

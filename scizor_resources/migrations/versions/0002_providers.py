@@ -19,7 +19,7 @@ CREATE TABLE public.collector_runs (
     asset text NOT NULL,
     "partition" text NOT NULL DEFAULT '',
     dagster_run_id text NOT NULL DEFAULT '',
-    status text NOT NULL CHECK (status IN ('success', 'partial', 'failed', 'skipped')),
+    status text NOT NULL CHECK (status IN ('success', 'partial', 'failed')),
     started_at timestamptz NOT NULL,
     completed_at timestamptz NOT NULL,
     records bigint NOT NULL DEFAULT 0,
@@ -30,7 +30,7 @@ CREATE TABLE public.collector_runs (
 );
 CREATE INDEX collector_runs_started ON public.collector_runs (started_at);
 CREATE INDEX collector_runs_provider ON public.collector_runs (provider, started_at);
-COMMENT ON TABLE public.collector_runs IS 'What each provider was asked in each collection and what came of it; kept for 30 days.';
+COMMENT ON TABLE public.collector_runs IS 'What each provider was asked in each collection and what came of it.';
 
 CREATE TABLE public.corporate_actions (
     instrument_id integer NOT NULL REFERENCES public.symbols ON DELETE CASCADE,

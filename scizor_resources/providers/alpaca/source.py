@@ -52,6 +52,7 @@ FEEDS: tuple[str, ...] = ("iex", "sip", "delayed_sip", "otc")
 
 #: `needs_key` is False because crypto works without one; equities do not. `max_window` is ours:
 #: it keeps what one symbol's window can bring below 45,000 rows.
+SYMBOLS_PER_REQUEST = 100
 CAPABILITIES = Capabilities(
     markets=frozenset({"us", "crypto"}),
     timeframes=frozenset(TIMEFRAMES),
@@ -60,9 +61,9 @@ CAPABILITIES = Capabilities(
         "5m": timedelta(days=155),
         "15m": timedelta(days=465),
     },
+    batch_size=SYMBOLS_PER_REQUEST,
 )
 
-SYMBOLS_PER_REQUEST = 100
 #: Rows that the symbols of one batch may bring together: 10 pages, about 60 MB decoded.
 ROWS_PER_BATCH = 100_000
 PAGE_ROWS = 10_000
