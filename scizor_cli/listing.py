@@ -13,7 +13,7 @@ from scizor_core.markets import get_market
 
 if TYPE_CHECKING:
     from scizor_resources.platform import Platform
-    from scizor_resources.stores.actions import ListingChange
+    from scizor_resources.stores.listings import ListingChange
 
 app = typer.Typer(
     help="End or change the code of an instrument. Its bars stay, under its permanent id.",

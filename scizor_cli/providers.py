@@ -100,7 +100,7 @@ def look(platform: "Platform", queued: Mapping[str, int]) -> list[ProviderReport
     from scizor_core.markets import MARKETS
     from scizor_resources.providers.registry import PROVIDERS
 
-    spent = platform.spending.spent()
+    spent, runs = platform.spending.spent(), platform.providers.last_runs()
     reports = []
     for spec in PROVIDERS.values():
         markets = [name for name in MARKETS if spec.name in platform.settings.chain(name)]
@@ -115,6 +115,7 @@ def look(platform: "Platform", queued: Mapping[str, int]) -> list[ProviderReport
         report.spent_usd = spent.get(spec.name, 0.0)
         report.queued_calls = queued.get(spec.name, 0)
         _add_health(report, platform)
+        _add_last_run(report, runs.get(spec.name, {}))
         _add_budget(report, platform.budget(spec.name).state())
         if report.queued_calls:
             seconds = platform.budget(spec.name).forecast(report.queued_calls)
@@ -135,6 +136,17 @@ def _add_health(report: ProviderReport, platform: "Platform") -> None:
         report.health = "open"
         until = f", next try {health.next_try_at:%H:%M:%S}Z" if health.next_try_at else ""
         report.health_detail = f"{health.failures} failures in a row{until}"
+
+
+def _add_last_run(report: ProviderReport, run: Mapping[str, Any]) -> None:
+    """Add what the accounts know and the breaker forgets: a wrong key is no failure to it."""
+    if not run:
+        return
+    if report.last_call_at is None and run["requests"]:
+        report.last_call_at = run["completed_at"]
+    error = run.get("last_error")
+    if error and (report.last_error_at is None or error["completed_at"] > report.last_error_at):
+        report.last_error, report.last_error_at = error["error"], error["completed_at"]
 
 
 def _add_budget(report: ProviderReport, state: "BudgetState") -> None:

@@ -165,12 +165,18 @@ def _embedded(settings: "Settings", name: str, report: ServerReport) -> str | No
 
 
 def hide_password(url: str) -> str:
-    """Return a URL with its password replaced by asterisks."""
+    """Return a URL with its password replaced by asterisks, also where the query has one."""
     parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    query = "&".join(
+        f"{name}=***" if name.lower() == "password" else pair
+        for pair in parts.query.split("&")
+        for name in (pair.partition("=")[0],)
+    )
+    parts = parts._replace(query=query)
+    if parts.password is not None:
+        host = parts.netloc.rpartition("@")[2]
+        parts = parts._replace(netloc=f"{parts.username or ''}:***@{host}")
+    return urlunsplit(parts)
 
 
 def _profile(settings: "Settings") -> dict[str, str]:

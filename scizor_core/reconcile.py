@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scizor_core.adjust import is_split_adjusted
+from scizor_core.markets import Timeframe
+
 #: One row per bar that two sources have differently. `kept` and `other` are name and values of the
 #: source whose bar is (or stays) stored and of the one that contradicts it.
 DISAGREEMENT_COLUMNS: tuple[str, ...] = (
@@ -20,18 +23,25 @@ DISAGREEMENT_COLUMNS: tuple[str, ...] = (
 #: Prices that are this close, as a fraction, agree: venues round differently.
 PRICE_TOLERANCE = 0.0005
 
+#: The four prices of a bar in other shares differ by the same factor, but for rounding.
+FACTOR_TOLERANCE = 0.005
+
 _PRICES = ("open", "high", "low", "close")
 _VALUES = (*_PRICES, "volume")
 
 
-def find_disagreements(kept: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+def find_disagreements(
+    kept: pd.DataFrame, other: pd.DataFrame, timeframe: Timeframe
+) -> pd.DataFrame:
     """Return the bars of which two frames have prices that differ by more than the tolerance.
 
-    Volume is not judged: venues and feeds each count their own trades.
+    Volume is not judged: venues and feeds each count their own trades. Where one source has taken
+    splits out of the past and the other has not, prices that differ by one factor agree.
 
     Args:
         kept: bars (symbol, ts, source, open, high, low, close, volume) that stay.
         other: bars of other sources for some of the same symbols and times.
+        timeframe: timeframe of all of them.
 
     Returns:
         Columns `DISAGREEMENT_COLUMNS`; `price_difference` is the largest difference of the four
@@ -42,10 +52,17 @@ def find_disagreements(kept: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     columns = ["symbol", "ts", "source", *_VALUES]
     both = kept[columns].merge(other[columns], on=["symbol", "ts"], suffixes=("", "_other"))
     both = both[both["source"] != both["source_other"]]
-    difference = np.zeros(len(both))
-    for name in _PRICES:
-        gap = (both[name] - both[f"{name}_other"]).abs() / both[name].abs()
-        difference = np.fmax(difference, gap.to_numpy(dtype="float64"))
+    theirs = both[[f"{name}_other" for name in _PRICES]].to_numpy(dtype="float64")
+    factors = theirs / both[list(_PRICES)].to_numpy(dtype="float64")
+    difference = np.abs(1 - factors).max(axis=1, initial=0.0)
+    bases = [
+        both[name].map(lambda source: is_split_adjusted(source, timeframe)).to_numpy(dtype="bool")
+        for name in ("source", "source_other")
+    ]
+    one_factor = np.ptp(factors, axis=1) <= FACTOR_TOLERANCE * np.abs(factors).max(
+        axis=1, initial=0.0
+    )
+    difference[(bases[0] != bases[1]) & one_factor] = 0.0
     apart = both[difference > PRICE_TOLERANCE]
     return pd.DataFrame(
         {

@@ -134,7 +134,7 @@ def _ask(source: BarSource, part: BarRequest, holes: "_Holes", answer: ChainAnsw
     calls.records += len(batch.bars)
     calls.error = next(iter(batch.errors.values()), calls.error)
     kept, others = holes.take(source.name, part, batch)
-    found = find_disagreements(answer.batch.bars, others)
+    found = find_disagreements(answer.batch.bars, others, part.timeframe)
     if not found.empty:
         answer.disagreements = pd.concat(
             [each for each in (answer.disagreements, found) if not each.empty], ignore_index=True

@@ -33,7 +33,8 @@ from scizor_resources.providers.registry import PROVIDERS
 from scizor_resources.providers.tape import TapeSource
 from scizor_resources.settings import Settings, load_settings
 from scizor_resources.stores import schema
-from scizor_resources.stores.actions import ActionStore, Listings
+from scizor_resources.stores.actions import ActionStore
+from scizor_resources.stores.listings import Listings
 from scizor_resources.stores.providers import ProviderStore
 from scizor_resources.stores.quality import QualityStore
 from scizor_resources.stores.reference import ReferenceStore

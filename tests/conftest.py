@@ -121,6 +121,8 @@ def platform(
     monkeypatch.setenv("SCIZOR_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     with Platform.open(load_settings()) as opened:
+        # Budgets, breakers and spending of other tests are none of this one's business.
+        opened.link.call(lambda client: client.flushdb())
         # Later than all test data, and always the same.
         opened.now = lambda: datetime(2026, 11, 20, tzinfo=UTC)
         yield opened

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -34,12 +33,10 @@ from scizor_resources.errors import BadRequest, ProviderError
 from scizor_resources.pipeline.accounts import ProviderRun, collector_runs
 from scizor_resources.pipeline.collect import BarCollector, CollectReport
 from scizor_resources.pipeline.enrich import enrich
+from scizor_resources.providers.action_sources import ActionSource, action_sources
 from scizor_resources.providers.actions import CorporateAction
-from scizor_resources.providers.alpaca.source import AlpacaSource
 from scizor_resources.providers.base import BarRequest, BarSource, SymbolRef
-from scizor_resources.providers.finnhub.source import FinnhubSource
 from scizor_resources.providers.gate import Gate
-from scizor_resources.providers.yahoo.source import YahooSource
 from scizor_resources.stores.actions import ActionStore, Refetch, Written, midnight
 from scizor_resources.stores.providers import ProviderStore
 from scizor_resources.stores.reference import ReferenceStore
@@ -61,99 +58,6 @@ COMPARED_DAYS = 14
 _NOT_KNOWN = re.compile(r"not know|unknown|delisted|not found|no data found|no such", re.IGNORECASE)
 
 MakeCollector = Callable[[str, Timeframe], BarCollector]
-
-
-class ActionSource(Protocol):
-    """A provider of corporate actions."""
-
-    @property
-    def name(self) -> str:
-        """The provider's name."""
-
-    @property
-    def batch_size(self) -> int:
-        """Symbols that one call can ask for."""
-
-    def fetch_actions(
-        self, market: str, symbols: Sequence[str], start: date, end: date
-    ) -> list[CorporateAction]:
-        """Fetch the actions with `start <= ex_date < end`.
-
-        Raises:
-            BadRequest: a symbol is not known to the provider.
-            ProviderError: an answer could not be had.
-        """
-
-
-@dataclass(frozen=True)
-class _YahooActions:
-    source: YahooSource
-    name: str = "yahoo"
-    batch_size: int = 1
-
-    @property
-    def gate(self) -> Gate:
-        return self.source.gate
-
-    def fetch_actions(
-        self, market: str, symbols: Sequence[str], start: date, end: date
-    ) -> list[CorporateAction]:
-        return self.source.fetch_corporate_actions(market, symbols, start, end)
-
-
-@dataclass(frozen=True)
-class _AlpacaActions:
-    source: AlpacaSource
-    name: str = "alpaca"
-    batch_size: int = 100
-
-    @property
-    def gate(self) -> Gate:
-        return self.source.gate
-
-    def fetch_actions(
-        self,
-        market: str,  # noqa: ARG002  # the protocol's; Alpaca has one market
-        symbols: Sequence[str],
-        start: date,
-        end: date,
-    ) -> list[CorporateAction]:
-        return self.source.fetch_corporate_actions(symbols, start, end)
-
-
-@dataclass(frozen=True)
-class _FinnhubActions:
-    source: FinnhubSource
-    name: str = "finnhub"
-    batch_size: int = 1
-
-    @property
-    def gate(self) -> Gate:
-        return self.source.gate
-
-    def fetch_actions(
-        self,
-        market: str,  # noqa: ARG002  # the protocol's; Finnhub has one market
-        symbols: Sequence[str],
-        start: date,
-        end: date,
-    ) -> list[CorporateAction]:
-        return [
-            action for symbol in symbols for action in self.source.fetch_splits(symbol, start, end)
-        ]
-
-
-def action_sources(sources: Sequence[BarSource]) -> list[ActionSource]:
-    """Return those of a market's providers that know of corporate actions."""
-    found: list[ActionSource] = []
-    for source in sources:
-        if isinstance(source, YahooSource):
-            found.append(_YahooActions(source))
-        elif isinstance(source, AlpacaSource):
-            found.append(_AlpacaActions(source))
-        elif isinstance(source, FinnhubSource):
-            found.append(_FinnhubActions(source))
-    return found
 
 
 @dataclass

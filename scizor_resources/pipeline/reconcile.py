@@ -68,8 +68,8 @@ class Reconciler:
         new_rank = bars["source"].map(self.rank).to_numpy()
         stays = known & final & (new_rank > stored_rank)
         found = [
-            find_disagreements(stored, bars[stays]),
-            find_disagreements(bars[~stays], stored),
+            find_disagreements(stored, bars[stays], timeframe),
+            find_disagreements(bars[~stays], stored, timeframe),
         ]
         return Settled(
             bars[~stays],

@@ -215,6 +215,15 @@ def _ensure(connection: _Connection, spec: MarketSpec, code: str, name: str) -> 
         "ORDER BY delisted_on DESC NULLS FIRST LIMIT 1",
         [spec.name, code],
     ).fetchone()
+    if known is None:
+        # A former code: the instrument is the one that has had it last, under its new name.
+        known = connection.execute(
+            "SELECT l.instrument_id FROM public.listings AS l "
+            "JOIN public.symbols AS s USING (instrument_id) "
+            "WHERE s.market = %s AND l.ticker = %s AND l.provider = '*' "
+            "ORDER BY l.valid_to DESC NULLS FIRST LIMIT 1",
+            [spec.name, code],
+        ).fetchone()
     if known is not None:
         return known["instrument_id"], False
     row = _require(

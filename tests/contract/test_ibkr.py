@@ -589,9 +589,7 @@ def test_a_gateway_that_gives_us_volumes_in_lots_is_refused(lab: IbkrLab, connec
         fetch_friday(connect(lab.url))
 
 
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:4001", "tcp://", "tcp://host:port", ":4001"]
-)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:4001", "tcp://", "tcp://host:port", ":4001"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="is not the address of an IBKR gateway"):
         IbkrSource(Gate("ibkr"), base_url=url)

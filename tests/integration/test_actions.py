@@ -532,6 +532,14 @@ def test_a_renamed_instrument_is_found_under_both_codes(platform: Platform, appl
     assert alerts(platform) == [("code_changed", "info")]
 
 
+def test_a_former_code_makes_no_second_instrument(platform: Platform, apple: int) -> None:
+    platform.listings.rename("us", "AAPL", "PEAR", date(2020, 8, 31))
+
+    instrument, is_new = platform.reference.ensure("us", "AAPL")
+
+    assert (instrument.instrument_id, instrument.symbol, is_new) == (apple, "PEAR", False)
+
+
 def test_a_code_that_passes_to_another_company_means_each_in_its_time(
     platform: Platform, apple: int
 ) -> None:

@@ -17,6 +17,7 @@ from scizor_cli.providers import look
 from scizor_resources.errors import AuthError, TransientError
 from scizor_resources.platform import Platform
 from scizor_resources.providers.base import BarRequest, SymbolRef
+from scizor_resources.stores.providers import CollectorRun
 from tests.contract.lab.alpaca import PROVIDERS as ALPACA
 from tests.contract.lab.server import Row
 
@@ -48,7 +49,6 @@ def alpaca(platform: Platform, lab: Any) -> Platform:
             "provider_timeout_seconds": 1.0,
         }
     )
-    platform.link.call(lambda client: client.flushdb())
     return platform
 
 
@@ -160,3 +160,26 @@ def test_json_has_a_row_per_provider(platform: Platform) -> None:
     assert rows["kraken"]["configured"]
     assert rows["kraken"]["markets"] == ["crypto"]
     assert rows["finnhub"]["missing"] == ["SCIZOR_FINNHUB_API_KEY"]
+
+
+def test_a_wrong_key_shows_as_the_last_error(alpaca: Platform) -> None:
+    alpaca.providers.record(
+        [
+            CollectorRun(
+                provider="alpaca",
+                asset="us/bars_1m",
+                partition="2026-11-19",
+                dagster_run_id="",
+                status="failed",
+                started_at=FIRST,
+                completed_at=FIRST + timedelta(seconds=1),
+                requests=1,
+                error="Alpaca answered 401 for /v2/stocks/bars: unauthorized.",
+            )
+        ]
+    )
+
+    report = report_of(alpaca, "alpaca")
+
+    assert report.last_error.startswith("Alpaca answered 401")
+    assert report.last_call_at == FIRST + timedelta(seconds=1)

@@ -56,6 +56,8 @@ def test_freshness_adds_up_symbols_and_the_share_of_simulated_bars() -> None:
         ("redis://me:secret@host/0", "redis://me:***@host/0"),
         ("redis://host:1/0", "redis://host:1/0"),
         ("unix:///tmp/a.sock?db=0", "unix:///tmp/a.sock?db=0"),
+        ("unix:///a.sock?db=0&password=secret", "unix:///a.sock?db=0&password=***"),
+        ("redis://h/0?password=secret&db=1", "redis://h/0?password=***&db=1"),
     ],
 )
 def test_a_password_is_never_shown(url: str, shown: str) -> None:
