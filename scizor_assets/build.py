@@ -18,15 +18,6 @@ from scizor_assets.schedules import SCHEDULES
 from scizor_resources.resources import default_resources
 
 
-@dg.configured(
-    dg.colored_console_logger,
-    config_schema={"log_level": dg.Field(str, is_required=False, default_value="WARNING")},
-)
-def _console(config: dict[str, str]) -> dict[str, str]:
-    """Log what went wrong only: every event is in Dagster's storage anyway."""
-    return {"log_level": config["log_level"]}
-
-
 def build_defs(
     overrides: Mapping[str, object] | None = None, *, marts: bool = True
 ) -> dg.Definitions:
@@ -52,7 +43,6 @@ def build_defs(
         # A Celery worker's children may not have children; runs are what goes side by side.
         executor=dg.in_process_executor,
         resources={**default_resources(), **(overrides or {})},
-        loggers={"console": _console},
     )
 
 

@@ -45,6 +45,10 @@ run_monitoring:
   cancel_timeout_seconds: 60
   poll_interval_seconds: 15
 
+# Every event is in the storage; at DEBUG the worker's log would repeat them all.
+python_logs:
+  python_log_level: INFO
+
 nux:
   enabled: false
 

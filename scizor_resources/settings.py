@@ -142,7 +142,8 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(_env_file=files, **overrides)
     except ValidationError as error:
         problems = "; ".join(
-            f"SCIZOR_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors()
+            f"SCIZOR_{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
         )
         raise ConfigError(f"A setting cannot be used: {problems}.") from None
 

@@ -141,8 +141,8 @@ class YahooClient:
             )
         except RequestException as error:
             raise TransientError(
-                f"{host} could not be reached for the chart of {ticker}: {error}. Check the "
-                "network and, if it is set, the base URL of Yahoo; then try again.",
+                f"{host} could not be reached for the chart of {ticker}: {_short(error)}. Check "
+                "the network and, if it is set, the base URL of Yahoo; then try again.",
                 provider=SOURCE_NAME,
                 endpoint=endpoint,
             ) from error
@@ -210,6 +210,11 @@ class YahooClient:
         status = response.status_code
         if status >= 400 and status not in _COOKIE_STATUSES:
             read_chart_answer(status, response.text, ticker, rest=retry_after(headers))
+
+
+def _short(error: Exception) -> str:
+    """Return curl's words without its advice to read its manual."""
+    return str(error).partition(" See https://curl.se")[0].rstrip(".")
 
 
 def read_chart_answer(
