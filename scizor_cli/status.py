@@ -1,11 +1,12 @@
 """`scizor status`: what runs, what is stored and how fresh it is. Starts nothing."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import typer
 
@@ -166,17 +167,12 @@ def _embedded(settings: "Settings", name: str, report: ServerReport) -> str | No
 
 def hide_password(url: str) -> str:
     """Return a URL with its password replaced by asterisks, also where the query has one."""
-    parts = urlsplit(url)
-    query = "&".join(
-        f"{name}=***" if name.lower() == "password" else pair
-        for pair in parts.query.split("&")
-        for name in (pair.partition("=")[0],)
-    )
-    parts = parts._replace(query=query)
-    if parts.password is not None:
-        host = parts.netloc.rpartition("@")[2]
-        parts = parts._replace(netloc=f"{parts.username or ''}:***@{host}")
-    return urlunsplit(parts)
+    shown = re.sub(r"(?i)(?<=[?&])(password)=[^&#]*", r"\1=***", url)
+    parts = urlsplit(shown)
+    if parts.password is None:
+        return shown
+    host = parts.netloc.rpartition("@")[2]
+    return shown.replace(parts.netloc, f"{parts.username or ''}:***@{host}", 1)
 
 
 def _profile(settings: "Settings") -> dict[str, str]:
