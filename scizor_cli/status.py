@@ -19,6 +19,7 @@ EXAMPLES = "Examples:\n\n  scizor status\n\n  scizor status --json"
 
 _CONNECT_TIMEOUT_SECONDS = 5
 _RUNS_SHOWN = 5
+_ALERTS_SHOWN = 5
 _NOT_RUNNING = "not running"
 
 
@@ -57,6 +58,7 @@ class StatusReport:
     freshness: list[dict[str, Any]] = field(default_factory=list)
     quarantined_rows: int | None = None
     runs: list[dict[str, Any]] = field(default_factory=list)
+    alerts: list[dict[str, Any]] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
 
 
@@ -217,6 +219,11 @@ def _look_inside(report: StatusReport, url: str, now: datetime) -> None:
         rows = connection.execute(_FRESHNESS).fetchall()
         counted = connection.execute("SELECT count(*) AS n FROM quality.quarantine").fetchone()
         report.quarantined_rows = 0 if counted is None else counted["n"]
+        report.alerts = connection.execute(
+            "SELECT raised_at, severity, kind, title FROM public.alerts "
+            "WHERE resolved_at IS NULL ORDER BY raised_at DESC LIMIT %s",
+            [_ALERTS_SHOWN],
+        ).fetchall()
         if connection.execute("SELECT to_regclass('dagster.runs') AS t").fetchone() != {"t": None}:
             report.runs = [_run(row, now) for row in connection.execute(_RUNS).fetchall()]
     report.freshness = summarise(rows, now)
@@ -364,6 +371,11 @@ def _show(report: StatusReport) -> None:
         out.print(f"[bold]Quarantine[/] {report.quarantined_rows:,} rows refused")
     _show_freshness(report.freshness)
     _show_runs(report.runs)
+    for alert in report.alerts:
+        out.print(
+            f"\n[bold]Alert[/] {alert['raised_at']:%Y-%m-%d %H:%M}Z, {alert['severity']}: ", end=""
+        )
+        out.print(alert["title"], markup=False)
     for text in report.advice:
         out.print(f"\n{text}", markup=False)
 

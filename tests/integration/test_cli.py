@@ -339,14 +339,25 @@ def test_status_tells_schema_watchlist_and_freshness(store: Store) -> None:
     assert found["runs"] == []
 
 
+def test_status_tells_the_newest_alerts(platform: Platform) -> None:
+    title = "CBA is not known to yahoo any more."
+    platform.providers.raise_alert("listing_doubtful", "warning", title, ["asx", "CBA"])
+    assert title in run("status").stdout
+    assert json.loads(run("status", "--json").stdout)["alerts"][0]["severity"] == "warning"
+
+
 def test_a_schema_that_is_current_has_nothing_to_upgrade(platform: Platform) -> None:
     assert "nothing to do" in run("db", "upgrade").stdout
 
 
 def test_an_old_schema_is_told_by_status_and_mended_by_upgrade(platform: Platform) -> None:
     with platform.warehouse.connect() as connection:
-        schemas = "asx, us, crypto, market, quality, reference, exchange, public"
-        connection.execute(f"DROP SCHEMA {schemas} CASCADE")
+        names = connection.execute(
+            "SELECT string_agg(quote_ident(nspname), ', ') AS names FROM pg_namespace "
+            "WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+        ).fetchone()
+        assert names is not None
+        connection.execute(f"DROP SCHEMA {names['names']} CASCADE")
         connection.execute("CREATE SCHEMA public")
     assert "revision none" in run("db", "current").stdout
     assert "to revision" in run("db", "upgrade").stdout
