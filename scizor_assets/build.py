@@ -8,8 +8,10 @@ from collections.abc import Mapping
 import dagster as dg
 
 from scizor_assets.bars import BARS_ASSETS
+from scizor_assets.catalyst import CATALYST_ASSETS, CATALYST_CHECKS
 from scizor_assets.checks import ASSET_CHECKS
 from scizor_assets.exchange import EXCHANGE_ASSETS
+from scizor_assets.glass import GLASS_ASSETS, GLASS_CHECKS
 from scizor_assets.indicators import INDICATORS_ASSETS
 from scizor_assets.jobs import JOBS
 from scizor_assets.quality import QUALITY_ASSETS
@@ -34,10 +36,12 @@ def build_defs(
             *BARS_ASSETS,
             *INDICATORS_ASSETS,
             *EXCHANGE_ASSETS,
+            *GLASS_ASSETS,
+            *CATALYST_ASSETS,
             *QUALITY_ASSETS,
             *_marts(marts),
         ],
-        asset_checks=ASSET_CHECKS,
+        asset_checks=[*ASSET_CHECKS, *GLASS_CHECKS, *CATALYST_CHECKS],
         jobs=JOBS,
         schedules=SCHEDULES,
         # A Celery worker's children may not have children; runs are what goes side by side.

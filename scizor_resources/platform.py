@@ -28,12 +28,16 @@ from scizor_resources.pipeline.completeness import CompletenessMeter
 from scizor_resources.providers.base import BarSource
 from scizor_resources.providers.coinspot.prices import CoinspotPrices
 from scizor_resources.providers.coinspot.source import CoinspotSource
+from scizor_resources.providers.defillama.client import DefillamaFundamentals
+from scizor_resources.providers.edgar.client import EdgarFilings
 from scizor_resources.providers.gate import Gate, Lane
 from scizor_resources.providers.registry import PROVIDERS
 from scizor_resources.providers.tape import TapeSource
 from scizor_resources.settings import Settings, load_settings
 from scizor_resources.stores import schema
 from scizor_resources.stores.actions import ActionStore
+from scizor_resources.stores.catalysts import CatalystStore
+from scizor_resources.stores.fundamentals import FundamentalStore
 from scizor_resources.stores.listings import Listings
 from scizor_resources.stores.providers import ProviderStore
 from scizor_resources.stores.quality import QualityStore
@@ -157,6 +161,16 @@ class Platform:
         return SampleStore(self.warehouse)
 
     @cached_property
+    def fundamentals(self) -> FundamentalStore:
+        """Value locked, fees, revenue and volume of protocols, with what was known when."""
+        return FundamentalStore(self.warehouse)
+
+    @cached_property
+    def catalysts(self) -> CatalystStore:
+        """Events that move prices, and the rules of their impact."""
+        return CatalystStore(self.warehouse)
+
+    @cached_property
     def tape(self) -> TapeSource:
         """The user's own history."""
         return TapeSource(self.settings.tape_directory, now=lambda: self.now())
@@ -195,6 +209,35 @@ class Platform:
         return CoinspotPrices(
             self.gate("coinspot", lane),
             base_url=self.settings.coinspot_base_url,
+            timeout_seconds=self.settings.provider_timeout_seconds,
+            now=lambda: self.now(),
+        )
+
+    def defillama(self, lane: Lane = "backfill") -> DefillamaFundamentals:
+        """Return a new client for DefiLlama's fundamentals of protocols."""
+        return DefillamaFundamentals(
+            self.gate("defillama", lane),
+            base_url=self.settings.defillama_base_url,
+            timeout_seconds=self.settings.provider_timeout_seconds,
+            now=lambda: self.now(),
+        )
+
+    def edgar_filings(self, lane: Lane = "backfill") -> EdgarFilings:
+        """Return a new client for what companies file with the SEC.
+
+        Raises:
+            ConfigError: SCIZOR_EDGAR_USER_AGENT is not set.
+        """
+        if not self.settings.edgar_user_agent:
+            raise ConfigError(
+                "SEC EDGAR wants to know who asks: set SCIZOR_EDGAR_USER_AGENT to company name and "
+                "contact address, for example 'Example Pty Ltd data@example.com'."
+            )
+        return EdgarFilings(
+            self.gate("edgar", lane),
+            user_agent=self.settings.edgar_user_agent,
+            base_url=self.settings.edgar_base_url,
+            www_base_url=self.settings.edgar_www_base_url,
             timeout_seconds=self.settings.provider_timeout_seconds,
             now=lambda: self.now(),
         )

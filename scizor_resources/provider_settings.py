@@ -1,10 +1,11 @@
 """The settings of the providers: where they are, how to be let in, what may be asked of them."""
 
-from typing import Literal
+import re
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, NoDecode
 
 #: Providers of bars, as they stand in chains.
 PROVIDER_NAMES: tuple[str, ...] = (
@@ -31,9 +32,14 @@ _WITH_ADDRESS = (
     "ccxt_coinbase",
     "binance",
     "coinspot",
+    "defillama",
+    "edgar",
+    "edgar_www",
 )
 
 _PER_MINUTE = "Calls to it a minute, for all processes together; unset: what the provider allows."
+_SLUG = re.compile(r"[a-z0-9][a-z0-9.!_-]{0,127}")
+_USER_AGENT = re.compile(r"[ -~]*[^ ] [^ @]+@[^ @]+\.[^ @]+")
 _COST = "What one call costs, in USD, for the monthly spending cap."
 
 
@@ -99,6 +105,47 @@ class ProviderSettings(BaseSettings):
         None, description="Stands in for www.coinspot.com.au/pubapi/v2."
     )
     coinspot_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+
+    defillama_base_url: str | None = Field(None, description="Stands in for api.llama.fi.")
+    defillama_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+    defillama_protocols: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("aave", "uniswap", "lido", "makerdao", "curve-dex"),
+        description="Protocols whose fundamentals are kept, comma separated, as in the addresses "
+        "of DefiLlama's pages.",
+    )
+
+    edgar_user_agent: str | None = Field(
+        None,
+        repr=False,
+        description="How requests to SEC EDGAR introduce themselves, as it demands: company name "
+        "and contact address. Unset: EDGAR is not asked.",
+    )
+    edgar_base_url: str | None = Field(None, description="Stands in for data.sec.gov.")
+    edgar_www_base_url: str | None = Field(None, description="Stands in for www.sec.gov.")
+    edgar_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+
+    @field_validator("edgar_user_agent")
+    @classmethod
+    def _introduces(cls, value: str | None) -> str | None:
+        if value is not None and not _USER_AGENT.fullmatch(value.strip()):
+            raise ValueError("write company name and contact address: 'Name contact@example.com'")
+        return None if value is None else value.strip()
+
+    @field_validator("defillama_protocols", mode="before")
+    @classmethod
+    def _split_protocols(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            parts = [part.strip().lower() for part in value.split(",")]
+            return tuple(dict.fromkeys(part for part in parts if part))
+        return value
+
+    @field_validator("defillama_protocols")
+    @classmethod
+    def _are_slugs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for slug in value:
+            if not _SLUG.fullmatch(slug):
+                raise ValueError(f"'{slug}' is not a protocol: write it as in 'aave,curve-dex'")
+        return value
 
     @field_validator(
         "yahoo_base_url", *(f"{name}_base_url" for name in _WITH_ADDRESS if name != "yahoo")

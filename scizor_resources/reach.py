@@ -14,6 +14,7 @@ ADDRESSES: dict[str, str] = {
     "coinbase": "https://api.coinbase.com",
     "binance": "https://api.binance.com",
     "coinspot": "https://www.coinspot.com.au",
+    "defillama": "https://api.llama.fi",
     "alpaca": "https://data.alpaca.markets",
     "finnhub": "https://finnhub.io",
 }

@@ -215,6 +215,10 @@ LIMITS: Mapping[str, ProviderLimits] = {
         # Without a key, by address.
         ProviderLimits("coinbase", "Coinbase", (Window(10, 1),)),
         ProviderLimits("coinspot", "CoinSpot", (Window(1000, 60),)),
+        # Nothing is published; users report refusals from about 500 a minute on.
+        ProviderLimits("defillama", "DefiLlama", (Window(300, 60),)),
+        # The SEC's rule, for all machines behind an address together.
+        ProviderLimits("edgar", "SEC EDGAR", (Window(10, 1),)),
         ProviderLimits(
             "ibkr",
             "IBKR",

@@ -1,4 +1,4 @@
-"""Every provider of bars: what it is called, what it needs to be asked, and how it is made."""
+"""Every provider: what it is called, what it needs to be asked, and how its bars are had."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class ProviderSpec:
     Attributes:
         name: as in chains and in the `source` column.
         title: for people.
-        make: makes the adapter; connects to nothing. None where the platform makes it itself, as
-            it reads what the platform stores.
+        make: makes the adapter of its bars; connects to nothing. None where the platform makes it
+            itself, as it reads what the platform stores, and where a provider has no bars.
         needs: settings without which it is not asked.
         keyless_markets: markets for which it needs none of them.
         shares_budget_of: provider whose calls count together with these, None for none.
@@ -141,6 +141,8 @@ PROVIDERS: dict[str, ProviderSpec] = {
         ProviderSpec("coinbase", "Coinbase Advanced Trade", _coinbase),
         ProviderSpec("binance", "Binance", _ccxt("binance")),
         ProviderSpec("coinspot", "CoinSpot, sampled prices", None),
+        ProviderSpec("defillama", "DefiLlama, on-chain fundamentals", None),
+        ProviderSpec("edgar", "SEC EDGAR, filings", None, needs=("edgar_user_agent",)),
         ProviderSpec(
             "ccxt_coinbase",
             "Coinbase through ccxt",

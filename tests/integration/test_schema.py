@@ -138,8 +138,10 @@ def test_a_schema_that_is_newer_says_to_install_the_newer_version(database: Data
 def test_an_older_schema_says_what_to_run(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "latest_revision", lambda: "0003")
-    with pytest.raises(WarehouseError, match="is at revision 0002, .* needs 0003. Run `scizor db"):
+    latest = schema.latest_revision()
+    monkeypatch.setattr(schema, "latest_revision", lambda: "9999")
+    message = f"is at revision {latest}, .* needs 9999. Run `scizor db upgrade`"
+    with pytest.raises(WarehouseError, match=message):
         schema.require_current(engine_of(database.endpoints))
 
 
