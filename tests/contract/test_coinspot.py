@@ -26,7 +26,7 @@ from tests.contract.lab.server import RETRY_AFTER_SECONDS, TransportFault
 
 NOW = datetime(2026, 11, 21, 12, 0, 7, tzinfo=UTC)
 #: The longest wait for an answer, so short that a silent server does not hold the suite up.
-TIMEOUT_SECONDS = 0.8
+TIMEOUT_SECONDS = 1.5
 BITCOIN = quote("86689.91", bid="86487.75", ask="86792.95")
 
 

@@ -32,7 +32,7 @@ from tests.contract.lab.server import RETRY_AFTER_SECONDS, TransportFault
 NOW = datetime(2026, 11, 21, 10, 30, tzinfo=UTC)
 THURSDAY, FRIDAY, TODAY, TOMORROW = (date(2026, 11, day) for day in (19, 20, 21, 22))
 #: The longest wait for an answer, so short that a silent server does not hold the suite up.
-TIMEOUT_SECONDS = 0.8
+TIMEOUT_SECONDS = 1.5
 
 
 class Waits:

@@ -44,7 +44,7 @@ from tests.contract.lab.server import RETRY_AFTER_SECONDS, TransportFault
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SINCE, UNTIL = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
 #: The longest wait for an answer, so short that a silent server does not hold the suite up.
-TIMEOUT_SECONDS = 0.8
+TIMEOUT_SECONDS = 1.5
 AGENT = "Example Pty Ltd data@example.com"
 APPLE = 320193
 EARNINGS = filing(3, "8-K", "2026-11-18T16:05:10", items="2.02,9.01", reportDate="2026-11-18")

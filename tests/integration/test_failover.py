@@ -163,7 +163,7 @@ class World:
         monkeypatch.setenv(f"SCIZOR_CHAIN_{market.upper()}", ",".join(labs))
         monkeypatch.setenv("SCIZOR_ALPACA_API_KEY", KEY_ID)
         monkeypatch.setenv("SCIZOR_ALPACA_SECRET", SECRET)
-        monkeypatch.setenv("SCIZOR_PROVIDER_TIMEOUT_SECONDS", "0.4")
+        monkeypatch.setenv("SCIZOR_PROVIDER_TIMEOUT_SECONDS", "1.5")
         for name, lab in labs.items():
             monkeypatch.setenv(f"SCIZOR_{name.upper()}_BASE_URL", lab.url)
             monkeypatch.setenv(f"SCIZOR_{name.upper()}_REQUESTS_PER_MINUTE", "100000")

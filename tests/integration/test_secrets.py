@@ -195,7 +195,7 @@ def marked_settings(labs: Labs, monkeypatch: pytest.MonkeyPatch) -> Settings:
         "SCIZOR_ALPACA_BASE_URL": labs[0].url,
         "SCIZOR_FINNHUB_BASE_URL": f"{labs[1].url}/api/v1",
         "SCIZOR_CHAIN_US": "alpaca,finnhub",
-        "SCIZOR_PROVIDER_TIMEOUT_SECONDS": "0.3",
+        "SCIZOR_PROVIDER_TIMEOUT_SECONDS": "2",
     }
     for name, value in values.items():
         monkeypatch.setenv(name, value)
