@@ -114,6 +114,8 @@ def _metadata(report: CollectReport, rows: dict[str, int]) -> dict[str, Any]:
         metadata["bars_that_sources_disagree_on"] = report.disagreements
     if report.ignored:
         metadata["rows_not_asked_for"] = dg.MetadataValue.json(report.ignored)
+    if report.incomplete:
+        metadata["symbols_broken_off"] = dg.MetadataValue.json(report.incomplete)
     if report.failures:
         metadata["provider_failures"] = dg.MetadataValue.json(report.failures)
     if report.first_ts is not None and report.last_ts is not None:

@@ -73,6 +73,7 @@ class ChainAnswer:
         failures: provider -> sentence, for each that failed as a whole.
         last_error: the last of those errors.
         calls: provider -> what it was asked and gave, in the order asked.
+        incomplete: symbol -> the error in which its bars break off, where nobody had the rest.
         disagreements: bars of which a later provider has other values than the one that was
             kept, columns `DISAGREEMENT_COLUMNS`.
     """
@@ -81,6 +82,7 @@ class ChainAnswer:
     failures: dict[str, str] = field(default_factory=dict)
     last_error: ProviderError | None = None
     calls: dict[str, ProviderCalls] = field(default_factory=dict)
+    incomplete: dict[str, str] = field(default_factory=dict)
     disagreements: pd.DataFrame = field(
         default_factory=lambda: pd.DataFrame(columns=list(DISAGREEMENT_COLUMNS))
     )
@@ -112,6 +114,9 @@ def fetch_through(sources: list[BarSource], request: BarRequest, *, now: datetim
         for part in holes.requests(whole_sessions=can.whole_sessions_only):
             _ask(source, part, holes, answer)
     answer.batch.empty_reasons = holes.reasons_without_bars()
+    answer.incomplete = {
+        symbol: answer.batch.errors[symbol] for symbol in holes.broken_off(answer.batch.errors)
+    }
     return answer
 
 
@@ -185,7 +190,9 @@ class _Holes:
             start, end = pd.Timestamp(self._request.start), pd.Timestamp(self._request.end)
             inside = (expected >= start) & (expected < end)
             # A day's bar is worth asking for while it forms; a minute that has not ended is not.
-            if self._request.timeframe != "1d":
+            if self._request.timeframe == "1d":
+                inside &= session.open <= now
+            else:
                 inside &= expected + self._step <= pd.Timestamp(now)
             mine = expected[inside].tz_localize(None).to_numpy(dtype="datetime64[us]")
             starts.append(mine)
@@ -273,7 +280,10 @@ class _Holes:
             ]
             seen = [(start, end) for start, end in seen if start < end]
             covered += [(ref.symbol, start, end) for start, end in seen]
-            self._close(ref.symbol, times[mine & kept], seen, failed=ref.symbol in batch.errors)
+            answered = np.array([], dtype="datetime64[us]")
+            if ref.symbol not in batch.errors:
+                answered = times[mine & (times >= _naive(part.start)) & (times < _naive(part.end))]
+            self._close(ref.symbol, part, times[mine & kept], answered, seen)
             if (mine & kept).any():
                 self._with_bars.add(ref.symbol)
             why = batch.errors.get(ref.symbol) or batch.empty_reasons.get(ref.symbol)
@@ -285,19 +295,38 @@ class _Holes:
     def _close(
         self,
         symbol: str,
-        times: npt.NDArray[np.datetime64],
+        part: BarRequest,
+        filled: npt.NDArray[np.datetime64],
+        answered: npt.NDArray[np.datetime64],
         seen: list[tuple[datetime, datetime]],
-        *,
-        failed: bool,
     ) -> None:
-        still = self._open[symbol] & ~np.isin(self._expected, times)
+        """Close what an answer has filled, seen to be quiet, or makes look quiet.
+
+        A few absent minutes are quiet ones only between bars of the same answer: in a session of
+        which it has none, and where it broke off, they are open however few they are. What lies
+        outside the part that was asked for is not judged.
+
+        Args:
+            symbol: the symbol.
+            part: what was asked.
+            filled: times of the bars that were kept.
+            answered: times of all its bars; empty where it broke off.
+            seen: windows in which it has seen every trade.
+        """
+        still = self._open[symbol] & ~np.isin(self._expected, filled)
         for start, end in seen:
             still &= (self._expected < _naive(start)) | (self._expected >= _naive(end))
-        if not failed and self._request.timeframe != "1d":
-            for first, last in _runs(still):
+        if self._request.timeframe != "1d":
+            asked = (self._expected >= _naive(part.start)) & (self._expected < _naive(part.end))
+            with_bars = np.unique(self._session_of[np.isin(self._expected, answered)])
+            for first, last in _runs(still & asked & np.isin(self._session_of, with_bars)):
                 if (last - first + 1) * self._step < timedelta(minutes=HOLE_MINUTES):
                     still[first : last + 1] = False
         self._open[symbol] = still
+
+    def broken_off(self, symbols: Iterable[str]) -> list[str]:
+        """Return those of the symbols that have bars and yet a hole."""
+        return [each for each in symbols if each in self._with_bars and self._open[each].any()]
 
     def note(self, source: str, why: str, refs: Iterable[SymbolRef] | None = None) -> None:
         """Keep why a source has nothing for those symbols, by default for all with a hole."""

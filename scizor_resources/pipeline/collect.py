@@ -57,6 +57,7 @@ class CollectReport:
         sources: source -> bars.
         failures: provider -> sentence, for providers that failed as a whole.
         calls: provider -> what it was asked and gave.
+        incomplete: symbol -> the error in which its bars break off.
         ignored: reason -> sound rows that were left because they were not asked for.
         held_back: bars not written because a better source's bar is stored.
         disagreements: bars that two sources have differently, newly found.
@@ -78,6 +79,7 @@ class CollectReport:
     sources: dict[str, int] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     calls: dict[str, ProviderCalls] = field(default_factory=dict)
+    incomplete: dict[str, str] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
     held_back: int = 0
     disagreements: int = 0
@@ -311,6 +313,7 @@ class BarCollector:
         ids = {ref.symbol: ref.instrument_id for ref in request.symbols}
         report.missing.update(self._reasons(answer))
         report.failures.update(answer.failures)
+        report.incomplete.update(answer.incomplete)
         for provider, calls in answer.calls.items():
             report.calls[provider] = report.calls.get(provider, ProviderCalls()) + calls
         for reason, count in answer.batch.ignored.items():

@@ -189,6 +189,38 @@ def test_where_a_source_broke_off_even_one_minute_is_asked_of_the_next() -> None
     assert len(answer.batch.bars) == 4 * 390
 
 
+def test_each_of_several_short_holes_of_a_source_that_broke_off_is_filled() -> None:
+    second = Fake("second", {"AAPL": WHOLE})
+    gaps = ((11, 60, 63), (12, 100, 104), (13, 385, 389))
+    first = Fake("first", {"AAPL": WHOLE}, gaps=gaps, errors={"AAPL": "connection lost"})
+    answer = ask(first, second)
+    assert len(answer.batch.bars) == 4 * 390
+    assert answer.incomplete == {}
+
+
+def test_bars_that_break_off_and_that_nobody_else_has_are_told() -> None:
+    first = Fake(
+        "first", {"AAPL": WHOLE}, gaps=((13, 385, 389),), errors={"AAPL": "connection lost"}
+    )
+    answer = ask(first, Fake("second"))
+    assert answer.incomplete == {"AAPL": "connection lost"}
+
+
+def test_the_first_minutes_of_a_session_go_to_the_next_where_the_first_has_none() -> None:
+    second = Fake("second", {"AAPL": WHOLE})
+    request = BarRequest("us", "1m", at(12, 0), at(13, 390), (SymbolRef(1, "AAPL"),))
+    answer = fetch_through([Fake("first", {"AAPL": [12]}), second], request, now=at(13, 5))
+    assert [(r.start, r.end) for r in second.asked] == [(at(13, 0), at(13, 5))]
+    assert len(answer.batch.bars) == 390 + 5
+
+
+def test_days_that_have_not_begun_are_not_asked_of_the_next() -> None:
+    second = Fake("second", {"AAPL": WHOLE})
+    request = BarRequest("us", "1d", MONDAY, FRIDAY, (SymbolRef(1, "AAPL"),))
+    fetch_through([Fake("first", {"AAPL": [10, 11]}), second], request, now=at(11, 5))
+    assert second.asked == []
+
+
 def test_what_a_source_has_seen_to_be_quiet_is_no_hole() -> None:
     second = Fake("second", {"AAPL": WHOLE})
     ask(Fake("first", {"AAPL": WHOLE}, gaps=((11, 60, 189),), covers=True), second)
