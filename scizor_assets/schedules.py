@@ -25,12 +25,15 @@ _UNDER_WAY = [
 ]
 
 
-def session_to_refresh(market: MarketSpec, at: datetime) -> Session | None:
-    """Return the session that trades at that instant or has just closed, None without one."""
+def sessions_to_refresh(market: MarketSpec, at: datetime) -> list[Session]:
+    """Return the sessions that trade at that instant or have just closed.
+
+    Of a market that never closes there are two for a while after midnight: the last minutes of the
+    day before are fetched after it.
+    """
     day = at.astimezone(UTC).date()
     around = get_calendar(market.name).sessions(day - timedelta(days=1), day + timedelta(days=2))
-    running = [each for each in around if each.open <= at < each.close + AFTER_CLOSE]
-    return running[-1] if running else None
+    return [each for each in around if each.open <= at < each.close + AFTER_CLOSE]
 
 
 def _status() -> dg.DefaultScheduleStatus:
@@ -52,29 +55,34 @@ def build_refresh_schedule(market: MarketSpec) -> dg.ScheduleDefinition:
             "indicators and completeness of the running session, ahead of backfills."
         ),
     )
-    def refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        session = session_to_refresh(market, context.scheduled_execution_time)
-        if session is None:
+    def refresh(
+        context: dg.ScheduleEvaluationContext,
+    ) -> list[dg.RunRequest] | dg.SkipReason:
+        sessions = sessions_to_refresh(market, context.scheduled_execution_time)
+        if not sessions:
             return dg.SkipReason(f"{market.name} is closed.")
-        key = session.session_date.isoformat()
-        if not session_partitions(market).has_partition_key(key):
-            return dg.SkipReason(f"{key} lies before SCIZOR_INTRADAY_START.")
-        under_way = context.instance.get_run_records(
-            dg.RunsFilter(job_name=job_name, statuses=_UNDER_WAY, tags={"dagster/partition": key}),
-            limit=1,
-        )
-        if under_way:
-            return dg.SkipReason(f"The last refresh of {key} is still under way.")
+        keys = [session.session_date.isoformat() for session in sessions]
+        idle = [key for key in keys if not _is_under_way(context.instance, job_name, key)]
+        if not idle:
+            return dg.SkipReason(f"The last refresh of {keys[-1]} is still under way.")
+        known = [key for key in idle if session_partitions(market).has_partition_key(key)]
+        if not known:
+            return dg.SkipReason(f"{idle[-1]} lies before SCIZOR_INTRADAY_START.")
         lane = {"config": {"lane": "live"}}
-        return dg.RunRequest(
-            partition_key=key,
-            run_config={
-                "ops": {f"{market.name}__bars_{each}": lane for each in INTRADAY_TIMEFRAMES}
-            },
-            tags={"dagster/priority": "10"},
-        )
+        ops = {f"{market.name}__bars_{each}": lane for each in INTRADAY_TIMEFRAMES}
+        return [
+            dg.RunRequest(
+                partition_key=key, run_config={"ops": ops}, tags={"dagster/priority": "10"}
+            )
+            for key in known
+        ]
 
     return refresh
+
+
+def _is_under_way(instance: dg.DagsterInstance, job_name: str, key: str) -> bool:
+    runs = dg.RunsFilter(job_name=job_name, statuses=_UNDER_WAY, tags={"dagster/partition": key})
+    return bool(instance.get_run_records(runs, limit=1))
 
 
 @dg.schedule(

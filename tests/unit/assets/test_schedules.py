@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from scizor_assets.definitions import defs
-from scizor_assets.schedules import session_to_refresh
+from scizor_assets.schedules import sessions_to_refresh
 from scizor_core.markets import MARKETS
 
 
@@ -17,30 +17,36 @@ def at(text: str) -> datetime:
 def evaluate(market: str, moment: str) -> dg.RunRequest | dg.SkipReason:
     schedule = defs.resolve_schedule_def(f"{market}_intraday_refresh")
     with dg.instance_for_test() as instance:
-        return schedule(dg.build_schedule_context(instance, scheduled_execution_time=at(moment)))
+        found = schedule(dg.build_schedule_context(instance, scheduled_execution_time=at(moment)))
+    if isinstance(found, dg.SkipReason):
+        return found
+    (request,) = found
+    return request
 
 
 @pytest.mark.parametrize(
-    ("market", "moment", "session"),
+    ("market", "moment", "sessions"),
     [
         # New York, winter: 14:30 to 21:00 UTC.
-        ("us", "2022-01-10 14:29", None),
+        ("us", "2022-01-10 14:29", ""),
         ("us", "2022-01-10 14:30", "2022-01-10"),
         ("us", "2022-01-10 21:30", "2022-01-10"),
-        ("us", "2022-01-10 21:45", None),
+        ("us", "2022-01-10 21:45", ""),
         # Sydney, summer: the session of the 11th opens at 23:00 UTC of the 10th.
-        ("asx", "2022-01-10 22:55", None),
+        ("asx", "2022-01-10 22:55", ""),
         ("asx", "2022-01-10 23:05", "2022-01-11"),
         ("asx", "2022-01-11 05:35", "2022-01-11"),
-        ("asx", "2022-01-26 01:00", None),  # Australia Day
-        ("crypto", "2022-01-09 00:00", "2022-01-09"),
+        ("asx", "2022-01-26 01:00", ""),  # Australia Day
+        # What traded until midnight is fetched after it.
+        ("crypto", "2022-01-09 00:00", "2022-01-08 2022-01-09"),
+        ("crypto", "2022-01-09 00:40", "2022-01-09"),
     ],
 )
-def test_the_session_to_refresh_is_the_one_that_trades_or_has_just_closed(
-    market: str, moment: str, session: str | None
+def test_the_sessions_to_refresh_are_those_that_trade_or_have_just_closed(
+    market: str, moment: str, sessions: str
 ) -> None:
-    found = session_to_refresh(MARKETS[market], at(moment))
-    assert (found.session_date.isoformat() if found else None) == session
+    found = sessions_to_refresh(MARKETS[market], at(moment))
+    assert [each.session_date.isoformat() for each in found] == sessions.split()
 
 
 def test_an_open_market_is_refreshed_ahead_of_backfills() -> None:
