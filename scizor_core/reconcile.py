@@ -53,7 +53,9 @@ def find_disagreements(
     both = kept[columns].merge(other[columns], on=["symbol", "ts"], suffixes=("", "_other"))
     both = both[both["source"] != both["source_other"]]
     theirs = both[[f"{name}_other" for name in _PRICES]].to_numpy(dtype="float64")
-    factors = theirs / both[list(_PRICES)].to_numpy(dtype="float64")
+    # A price of 0 is nothing to compare with; such a bar is refused by the contract.
+    prices = both[list(_PRICES)].to_numpy(dtype="float64")
+    factors = theirs / np.where(prices > 0, prices, np.nan)
     difference = np.abs(1 - factors).max(axis=1, initial=0.0)
     bases = [
         both[name].map(lambda source: is_split_adjusted(source, timeframe)).to_numpy(dtype="bool")
