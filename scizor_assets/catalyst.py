@@ -13,9 +13,10 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from scizor_assets.check_results import contract_result, finding_result
 from scizor_assets.common import OWNERS, failures, row_counts
 from scizor_assets.partitions import day_partitions, window_of_run
-from scizor_core.errors import ContractError
+from scizor_core.bar_checks import SHOWN_ROWS, Finding
 from scizor_core.schemas.catalysts import validate_catalysts
 from scizor_core.sessions import get_calendar
 from scizor_resources.pipeline.accounts import ProviderRun, sample_run
@@ -28,7 +29,6 @@ from scizor_resources.stores.catalysts import CatalystsWritten
 #: A check that runs on its own, without a partition, looks at this much of the newest data.
 UNPARTITIONED_DAYS = 35
 _KEY = dg.AssetKey(["catalyst", "catalyst_events"])
-_SHOWN_ROWS = 20
 
 
 @dg.asset(
@@ -176,7 +176,7 @@ def catalyst_events_checks(
     wanted = {each.name for each in context.selected_asset_check_keys}
     error, warn = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
     if "schema" in wanted:
-        yield _schema(events)
+        yield contract_result(_KEY, validate_catalysts, events)
     if "no_look_ahead" in wanted:
         yield _result("no_look_ahead", error, events[_is_ahead(events, markets)], len(events))
     if "amendments_linked" in wanted:
@@ -197,48 +197,19 @@ def _is_ahead(events: pd.DataFrame, markets: dict[int, str]) -> "pd.Series[bool]
     return wrong
 
 
-def _schema(events: pd.DataFrame) -> dg.AssetCheckResult:
-    message = None
-    try:
-        validate_catalysts(events)
-    except ContractError as error:
-        message = str(error)
-    return dg.AssetCheckResult(
-        asset_key=_KEY,
-        check_name="schema",
-        passed=message is None,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=message,
-        metadata={"rows_checked": len(events)},
-    )
-
-
 def _result(
     name: str, severity: dg.AssetCheckSeverity, found: pd.DataFrame, rows_checked: int
 ) -> dg.AssetCheckResult:
-    metadata: dict[str, Any] = {"rows_checked": rows_checked, "offending_rows": len(found)}
-    description = None
-    if not found.empty:
-        rows = [
-            {
-                "source_id": row["source_id"],
-                "form": row["form"],
-                "published_at": row["published_at"].isoformat(),
-                "first_tradable_at": row["first_tradable_at"].isoformat(),
-            }
-            for row in found.head(_SHOWN_ROWS).to_dict("records")
-        ]
-        metadata["first_rows"] = dg.MetadataValue.json(rows)
-        first = ", ".join(f"{key} {value}" for key, value in rows[0].items())
-        description = f"{len(found)} rows; first: {first}"
-    return dg.AssetCheckResult(
-        asset_key=_KEY,
-        check_name=name,
-        passed=found.empty,
-        severity=severity,
-        description=description,
-        metadata=metadata,
-    )
+    rows = [
+        {
+            "source_id": row["source_id"],
+            "form": row["form"],
+            "published_at": row["published_at"].isoformat(),
+            "first_tradable_at": row["first_tradable_at"].isoformat(),
+        }
+        for row in found.head(SHOWN_ROWS).to_dict("records")
+    ]
+    return finding_result(_KEY, Finding(name, len(found), rows), severity, rows_checked)
 
 
 CATALYST_ASSETS: list[dg.AssetsDefinition] = [catalyst_events]

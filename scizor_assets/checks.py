@@ -7,11 +7,11 @@ rows before they are stored, so none of these blocks a run: they catch what came
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
 
 import dagster as dg
 import pandas as pd
 
+from scizor_assets.check_results import finding_result
 from scizor_assets.common import failures
 from scizor_assets.partitions import partitions_of, window_of_run
 from scizor_core.bar_checks import (
@@ -66,7 +66,7 @@ def build_bars_checks(market: MarketSpec, timeframe: Timeframe) -> dg.AssetCheck
         wanted = {each.name for each in context.selected_asset_check_keys}
         for name, severity, check in _judgements(market.name, timeframe, bars, earlier):
             if name in wanted:
-                yield _result(key, check(), severity, len(bars))
+                yield finding_result(key, check(), severity, len(bars))
 
     return bars_checks
 
@@ -161,7 +161,7 @@ def build_indicators_checks(market: MarketSpec, timeframe: Timeframe) -> dg.Asse
             bounds = _bounds(platform, market, timeframe, window_of_run(context, partitions))
             start, end = bounds or (_EPOCH, _EPOCH)
             bars, total = _unmatched(platform, market, timeframe, start, end)
-        yield _result(
+        yield finding_result(
             key,
             Finding("one_row_per_bar", len(bars), bars[:20]),
             dg.AssetCheckSeverity.ERROR,
@@ -238,38 +238,11 @@ def build_completeness_checks(market: MarketSpec, *, daily: bool) -> dg.AssetChe
                 ],
             ).fetchall()
         low = [row for row in rows if row["coverage_percent"] < 100 * COMPLETENESS_LIMIT]
-        yield _result(
+        yield finding_result(
             key, Finding("coverage", len(low), low[:20]), dg.AssetCheckSeverity.WARN, len(rows)
         )
 
     return completeness_checks
-
-
-def _result(
-    key: dg.AssetKey, finding: Finding, severity: dg.AssetCheckSeverity, rows_checked: int
-) -> dg.AssetCheckResult:
-    metadata: dict[str, Any] = {"rows_checked": rows_checked, "offending_rows": finding.count}
-    if finding.rows:
-        metadata["first_rows"] = dg.MetadataValue.json(finding.rows)
-    if finding.message:
-        metadata["message"] = finding.message
-    return dg.AssetCheckResult(
-        asset_key=key,
-        check_name=finding.name,
-        passed=finding.passed,
-        severity=severity,
-        metadata=metadata,
-        description=_sentence(finding),
-    )
-
-
-def _sentence(finding: Finding) -> str | None:
-    if finding.passed:
-        return None
-    if not finding.rows:
-        return finding.message
-    first = ", ".join(f"{key} {value}" for key, value in finding.rows[0].items())
-    return f"{finding.count} rows; first: {first}"
 
 
 ASSET_CHECKS: list[dg.AssetChecksDefinition] = [

@@ -13,9 +13,10 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from scizor_assets.check_results import contract_result, finding_result
 from scizor_assets.common import OWNERS, failures, row_counts
 from scizor_assets.partitions import dates_of, day_partitions, window_of_run
-from scizor_core.errors import ContractError
+from scizor_core.bar_checks import SHOWN_ROWS, Finding
 from scizor_core.schemas.fundamentals import find_jumps, validate_fundamentals
 from scizor_resources.pipeline.accounts import ProviderRun, sample_run
 from scizor_resources.platform import Platform
@@ -26,7 +27,6 @@ from scizor_resources.stores.fundamentals import FundamentalsWritten
 UNPARTITIONED_DAYS = 35
 _DAY = timedelta(days=1)
 _KEY = dg.AssetKey(["glass", "protocol_fundamentals"])
-_SHOWN_ROWS = 20
 
 
 @dg.asset(
@@ -142,28 +142,12 @@ def protocol_fundamentals_checks(
     values = read[read["day"] >= pd.Timestamp(start)].reset_index(drop=True)
     wanted = {each.name for each in context.selected_asset_check_keys}
     if "schema" in wanted:
-        yield _schema(values)
+        yield contract_result(_KEY, validate_fundamentals, values)
     if "freshness" in wanted:
         protocols = platform.settings.defillama_protocols
         yield _warning("freshness", _stale(read, protocols, end - _DAY, today), len(values))
     if "jumps" in wanted:
         yield _warning("jumps", find_jumps(read, start), len(values))
-
-
-def _schema(values: pd.DataFrame) -> dg.AssetCheckResult:
-    message = None
-    try:
-        validate_fundamentals(values)
-    except ContractError as error:
-        message = str(error)
-    return dg.AssetCheckResult(
-        asset_key=_KEY,
-        check_name="schema",
-        passed=message is None,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=message,
-        metadata={"rows_checked": len(values)},
-    )
 
 
 def _stale(
@@ -194,20 +178,8 @@ def _stale(
 
 
 def _warning(name: str, found: list[dict[str, Any]], rows_checked: int) -> dg.AssetCheckResult:
-    metadata: dict[str, Any] = {"rows_checked": rows_checked, "offending_rows": len(found)}
-    description = None
-    if found:
-        metadata["first_rows"] = dg.MetadataValue.json(found[:_SHOWN_ROWS])
-        first = ", ".join(f"{key} {value}" for key, value in found[0].items())
-        description = f"{len(found)} rows; first: {first}"
-    return dg.AssetCheckResult(
-        asset_key=_KEY,
-        check_name=name,
-        passed=not found,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=description,
-        metadata=metadata,
-    )
+    finding = Finding(name, len(found), found[:SHOWN_ROWS])
+    return finding_result(_KEY, finding, dg.AssetCheckSeverity.WARN, rows_checked)
 
 
 GLASS_ASSETS: list[dg.AssetsDefinition] = [protocol_fundamentals]
