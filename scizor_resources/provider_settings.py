@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
+from scizor_core.markets import MARKETS
+
 #: Providers of bars, as they stand in chains.
 PROVIDER_NAMES: tuple[str, ...] = (
     "tape",
@@ -35,9 +37,24 @@ _WITH_ADDRESS = (
     "defillama",
     "edgar",
     "edgar_www",
+    "edgar_search",
+    "defillama_stablecoins",
+    "glassnode",
+    "nansen",
+    "cryptopanic",
+    "newscatcher",
+    "reddit",
+    "reddit_www",
+    "x",
+    "coinspot_announcements",
 )
 
+#: Settings whose parts may hold commas.
+PHRASES: frozenset[str] = frozenset({"edgar_full_text"})
+
 _PER_MINUTE = "Calls to it a minute, for all processes together; unset: what the provider allows."
+_SUBREDDIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{1,20}")
+_METRIC = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)+")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9.!_-]{0,127}")
 _USER_AGENT = re.compile(r"[ -~]*[^ ] [^ @]+@[^ @]+\.[^ @]+")
 _COST = "What one call costs, in USD, for the monthly spending cap."
@@ -107,6 +124,14 @@ class ProviderSettings(BaseSettings):
     coinspot_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
 
     defillama_base_url: str | None = Field(None, description="Stands in for api.llama.fi.")
+    defillama_stablecoins_base_url: str | None = Field(
+        None, description="Stands in for stablecoins.llama.fi."
+    )
+    defillama_chains: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("Ethereum", "Solana", "BSC", "Tron", "Base"),
+        description="Chains whose value locked and stablecoin supply are kept, comma separated, as "
+        "DefiLlama spells them.",
+    )
     defillama_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
     defillama_protocols: Annotated[tuple[str, ...], NoDecode] = Field(
         ("aave", "uniswap", "lido", "makerdao", "curve-dex"),
@@ -122,7 +147,103 @@ class ProviderSettings(BaseSettings):
     )
     edgar_base_url: str | None = Field(None, description="Stands in for data.sec.gov.")
     edgar_www_base_url: str | None = Field(None, description="Stands in for www.sec.gov.")
+    edgar_search_base_url: str | None = Field(None, description="Stands in for efts.sec.gov.")
+    edgar_full_text: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Phrases that filings are searched for, separated by semicolons; none: no "
+        "search.",
+    )
     edgar_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+
+    glassnode_api_key: SecretStr | None = Field(None, description="Glassnode API key.")
+    glassnode_base_url: str | None = Field(None, description="Stands in for api.glassnode.com.")
+    glassnode_assets: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("BTC", "ETH"), description="Assets whose metrics are kept, comma separated."
+    )
+    glassnode_metrics: Annotated[tuple[str, ...], NoDecode] = Field(
+        (
+            "addresses/active_count",
+            "transactions/count",
+            "transactions/transfers_volume_exchanges_net",
+            "market/mvrv",
+        ),
+        description="Metrics that are kept, category/metric, comma separated.",
+    )
+    glassnode_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+    glassnode_cost_per_call_usd: float = Field(0.0, ge=0, description=_COST)
+
+    nansen_api_key: SecretStr | None = Field(None, description="Nansen API key.")
+    nansen_base_url: str | None = Field(None, description="Stands in for api.nansen.ai/api/v1.")
+    nansen_chains: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("ethereum", "solana", "base"),
+        description="Chains whose smart money is followed, comma separated.",
+    )
+    nansen_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+    nansen_cost_per_call_usd: float = Field(0.0, ge=0, description=_COST)
+
+    cryptopanic_api_key: SecretStr | None = Field(None, description="CryptoPanic auth token.")
+    cryptopanic_plan: Literal["developer", "growth", "enterprise"] = Field(
+        "developer", description="Plan of that token; it is part of the address."
+    )
+    cryptopanic_base_url: str | None = Field(
+        None, description="Stands in for cryptopanic.com/api/<plan>/v2."
+    )
+    cryptopanic_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+    cryptopanic_cost_per_call_usd: float = Field(0.0, ge=0, description=_COST)
+
+    newscatcher_api_key: SecretStr | None = Field(None, description="NewsCatcher v3 API token.")
+    newscatcher_base_url: str | None = Field(
+        None, description="Stands in for v3-api.newscatcherapi.com."
+    )
+    newscatcher_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+    newscatcher_cost_per_call_usd: float = Field(0.0, ge=0, description=_COST)
+
+    reddit_client_id: SecretStr | None = Field(None, description="Client id of a Reddit app.")
+    reddit_client_secret: SecretStr | None = Field(None, description="Secret of that app.")
+    reddit_user_agent: str = Field(
+        "python:scizor:0.1 (self-hosted market data platform)",
+        description="How requests to Reddit introduce themselves; make it your own.",
+    )
+    reddit_subreddits: Annotated[tuple[str, ...], NoDecode] = Field(
+        (
+            "ASX_Bets:asx",
+            "AusFinance:asx",
+            "stocks:us",
+            "wallstreetbets:us",
+            "CryptoCurrency:crypto",
+        ),
+        description="Subreddits that are read, comma separated; with :market if it is about one.",
+    )
+    reddit_base_url: str | None = Field(None, description="Stands in for oauth.reddit.com.")
+    reddit_www_base_url: str | None = Field(
+        None, description="Stands in for www.reddit.com, which gives the token."
+    )
+    reddit_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+
+    x_bearer_token: SecretStr | None = Field(None, description="Bearer token of an X API app.")
+    x_base_url: str | None = Field(None, description="Stands in for api.x.com.")
+    x_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
+    x_cost_per_call_usd: float = Field(0.0, ge=0, description=_COST)
+
+    coinspot_announcements_base_url: str | None = Field(
+        None, description="Stands in for coinspot.zendesk.com."
+    )
+    coinspot_announcements_browser: bool = Field(
+        False,
+        description="Read announcements with a real browser where they come neither as JSON nor as "
+        "HTML; needs the extra 'browser'.",
+    )
+    collect_new_listings: bool = Field(
+        False,
+        description="Put coins that CoinSpot announces as new on the watchlist, so that their "
+        "prices are collected at once.",
+    )
+
+    author_key: SecretStr | None = Field(
+        None,
+        description="Key that authors are hashed with; unset: one is made and kept in SCIZOR_HOME. "
+        "Machines that share a database need the same.",
+    )
 
     @field_validator("edgar_user_agent")
     @classmethod
@@ -130,6 +251,42 @@ class ProviderSettings(BaseSettings):
         if value is not None and not _USER_AGENT.fullmatch(value.strip()):
             raise ValueError("write company name and contact address: 'Name contact@example.com'")
         return None if value is None else value.strip()
+
+    @field_validator(
+        "defillama_chains",
+        "glassnode_assets",
+        "glassnode_metrics",
+        "nansen_chains",
+        "reddit_subreddits",
+        mode="before",
+    )
+    @classmethod
+    def _split_names(cls, value: Any) -> Any:
+        return _parts(value, ",")
+
+    @field_validator("edgar_full_text", mode="before")
+    @classmethod
+    def _split_phrases(cls, value: Any) -> Any:
+        return _parts(value, ";")
+
+    @field_validator("reddit_subreddits")
+    @classmethod
+    def _are_subreddits(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            name, _, market = each.partition(":")
+            if not _SUBREDDIT.fullmatch(name) or (market and market not in MARKETS):
+                raise ValueError(
+                    f"'{each}' is not a subreddit: write it as in 'ASX_Bets:asx,stocks'"
+                )
+        return value
+
+    @field_validator("glassnode_metrics")
+    @classmethod
+    def _are_metrics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for metric in value:
+            if not _METRIC.fullmatch(metric):
+                raise ValueError(f"'{metric}' is not a metric: write it as in 'market/mvrv'")
+        return value
 
     @field_validator("defillama_protocols", mode="before")
     @classmethod
@@ -160,6 +317,13 @@ class ProviderSettings(BaseSettings):
         if value is None:
             return None
         return _address(value if "://" in value else f"tcp://{value}", ("tcp",))
+
+
+def _parts(value: Any, separator: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(separator)]
+    return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def _address(value: str, schemes: tuple[str, ...]) -> str:

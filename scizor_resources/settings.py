@@ -17,7 +17,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from scizor_core.errors import ConfigError
 from scizor_core.markets import MARKETS
-from scizor_resources.provider_settings import PROVIDER_NAMES, ProviderSettings
+from scizor_resources.provider_settings import PHRASES, PROVIDER_NAMES, ProviderSettings
 
 #: What `SCIZOR_PROFILE=live` does to the chains: real providers that need no key.
 LIVE_CHAINS: dict[str, tuple[str, ...]] = {
@@ -52,6 +52,11 @@ class Settings(ProviderSettings):
     tape_dir: Path | None = Field(None, description="The tape directory; unset: SCIZOR_HOME/tape.")
     profile: Literal["live"] | None = Field(
         None, description="live: keyless real providers, refreshed while their markets are open."
+    )
+    samples: bool = Field(
+        False,
+        description="Read the on-chain, sentiment and catalyst sources from hand-written samples "
+        "instead of the internet; everything that comes of it is marked as sample.",
     )
     simulated_seed: int = Field(7, description="Seed of the simulated source.")
     chain_asx: Annotated[tuple[str, ...] | None, NoDecode] = Field(
@@ -99,7 +104,7 @@ class Settings(ProviderSettings):
         """
         values = {name: getattr(self, name) for name in sorted(self.model_fields_set)}
         return {
-            f"SCIZOR_{name.upper()}": _as_variable(value)
+            f"SCIZOR_{name.upper()}": _as_variable(value, ";" if name in PHRASES else ",")
             for name, value in values.items()
             if value is not None
         }
@@ -112,10 +117,10 @@ class Settings(ProviderSettings):
         return chains[market] or MARKETS[market].default_chain
 
 
-def _as_variable(value: Any) -> str:
+def _as_variable(value: Any, separator: str) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    return separator.join(value) if isinstance(value, tuple) else str(value)
 
 
 def profile_path(home: Path) -> Path:

@@ -219,6 +219,20 @@ LIMITS: Mapping[str, ProviderLimits] = {
         ProviderLimits("defillama", "DefiLlama", (Window(300, 60),)),
         # The SEC's rule, for all machines behind an address together.
         ProviderLimits("edgar", "SEC EDGAR", (Window(10, 1),)),
+        # 600 a minute on the standard plan.
+        ProviderLimits("glassnode", "Glassnode", (Window(600, 60),)),
+        # Documented over time as 20 a second and 500 a minute, 300 a minute, 30 and 600: the least.
+        ProviderLimits("nansen", "Nansen", (Window(20, 1), Window(300, 60))),
+        # The developer plan; growth has 5 a second and 3,000 a month.
+        ProviderLimits("cryptopanic", "CryptoPanic", (Window(2, 1), monthly(100))),
+        # It limits calls under way, by plan.
+        ProviderLimits("newscatcher", "NewsCatcher", concurrency=1),
+        # 600 in ten minutes, a hundred a minute.
+        ProviderLimits("reddit", "Reddit", (Window(100, 60), Window(600, 600))),
+        # 450 in a quarter of an hour, by application.
+        ProviderLimits("x", "X", (Window(450, 900),)),
+        # A courtesy: a help centre read once an hour needs no more.
+        ProviderLimits("coinspot_announcements", "CoinSpot's help centre", (Window(10, 60),)),
         ProviderLimits(
             "ibkr",
             "IBKR",

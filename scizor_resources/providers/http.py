@@ -1,4 +1,4 @@
-"""JSON over HTTP for providers without an SDK worth having: one GET, errors by name."""
+"""JSON over HTTP for providers without an SDK worth having: one call, errors by name."""
 
 import json
 import time
@@ -28,7 +28,7 @@ USER_AGENT = "scizor/0.1 (self-hosted market data platform)"
 
 @dataclass
 class JsonApi:
-    """GET requests to one provider, each through its gate.
+    """Requests to one provider, each through its gate.
 
     Attributes:
         provider: name in chains, for errors.
@@ -68,6 +68,7 @@ class JsonApi:
         endpoint: str | None = None,
         weight: int = 1,
         keys: tuple[str, ...] = (),
+        secrets: Mapping[str, SecretStr] | None = None,
     ) -> Any:
         """Return the decoded answer of a GET.
 
@@ -77,6 +78,7 @@ class JsonApi:
             endpoint: name for budget and accounts, by default the path.
             weight: what the call counts for.
             keys: what pacing rules look at.
+            secrets: header -> secret, for this call alone.
 
         Raises:
             BadRequest: the provider says that this cannot be had.
@@ -85,20 +87,78 @@ class JsonApi:
             TransientError: no connection, time out, 5xx, a body cut short.
             SchemaDrift: an answer that is not JSON.
         """
-        name = endpoint or path
+        call = _Call("GET", path, dict(params or {}), secrets=dict(secrets or {}))
+        return self._gated(call, endpoint or path, weight, keys)
+
+    def get_text(
+        self,
+        path: str,
+        params: Mapping[str, str | int] | None = None,
+        *,
+        endpoint: str | None = None,
+        accept: str = "*/*",
+    ) -> str:
+        """Return the answer of a GET that is a document and not JSON, as text.
+
+        Args:
+            path: path below the base URL, with a slash before it.
+            params: query.
+            endpoint: name for budget and accounts, by default the path.
+            accept: media types to ask for.
+
+        Raises:
+            ProviderError: as `get`.
+        """
+        call = _Call("GET", path, dict(params or {}), accept=accept, is_text=True)
+        return str(self._gated(call, endpoint or path, 1, ()))
+
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        as_form: bool = False,
+        endpoint: str | None = None,
+        weight: int = 1,
+        secrets: Mapping[str, SecretStr] | None = None,
+    ) -> Any:
+        """Return the decoded answer of a POST.
+
+        Args:
+            path: path below the base URL, with a slash before it.
+            body: what is sent, as JSON.
+            as_form: send it as a form instead.
+            endpoint: name for budget and accounts, by default the path.
+            weight: what the call counts for.
+            secrets: header -> secret, for this call alone.
+
+        Raises:
+            ProviderError: as `get`.
+        """
+        sent = {"data": dict(body)} if as_form else {"json": dict(body)}
+        call = _Call("POST", path, {}, sent=sent, secrets=dict(secrets or {}))
+        return self._gated(call, endpoint or path, weight, ())
+
+    def _gated(self, call: "_Call", endpoint: str, weight: int, keys: tuple[str, ...]) -> Any:
         return self.gate.call(
-            name, lambda: self._get(path, dict(params or {}), name), weight=weight, keys=keys
+            endpoint, lambda: self._send(call, endpoint), weight=weight, keys=keys
         )
 
-    def _get(self, path: str, params: dict[str, str | int], endpoint: str) -> Any:
+    def _send(self, call: "_Call", endpoint: str) -> Any:
         import httpx
 
         if self._client is None:
             self._client = self._open()
         deadline = time.monotonic() + self.timeout_seconds
         try:
-            with self._client.stream("GET", self.base_url + path, params=params) as response:
-                body = b""
+            with self._client.stream(
+                call.method,
+                self.base_url + call.path,
+                params=call.params,
+                headers=call.headers(),
+                **call.sent,
+            ) as response:
+                body = bytearray()
                 for chunk in response.iter_bytes():
                     body += chunk
                     # httpx times each read; a body that drips would never end.
@@ -114,7 +174,12 @@ class JsonApi:
                 endpoint=endpoint,
             ) from None
         self.gate.learn(response.headers)
-        return self._read(response.status_code, response.headers, body, endpoint)
+        answer = self._check(response.status_code, response.headers, bytes(body), endpoint)
+        if call.is_text:
+            return _document(bytes(body), response.charset_encoding)
+        if answer is None:
+            raise self._unreadable(response.status_code, bytes(body), endpoint)
+        return answer
 
     def _open(self) -> "httpx.Client":
         """Return a client that sends the secrets; apart, so that no frame of an error has them."""
@@ -128,7 +193,8 @@ class JsonApi:
             follow_redirects=False,
         )
 
-    def _read(self, status: int, headers: Mapping[str, str], body: bytes, endpoint: str) -> Any:
+    def _check(self, status: int, headers: Mapping[str, str], body: bytes, endpoint: str) -> Any:
+        """Return the decoded body, None where it is not JSON; raise what the status means."""
         try:
             answer = json.loads(body)
         except ValueError:
@@ -145,17 +211,18 @@ class JsonApi:
                 status=status,
                 retry_after=retry_after(headers),
             )
-        if answer is None:
-            cut = not body.lstrip().startswith(b"<")
-            found = "the body is cut or not JSON" if cut else "the body is HTML, not JSON"
-            raise TransientError(
-                f"{self.title} answered {status} for {endpoint}, but {found}. Try again; if it "
-                "stays so, check the base URL.",
-                provider=self.provider,
-                endpoint=endpoint,
-                status=status,
-            )
         return answer
+
+    def _unreadable(self, status: int, body: bytes, endpoint: str) -> TransientError:
+        cut = not body.lstrip().startswith(b"<")
+        found = "the body is cut or not JSON" if cut else "the body is HTML, not JSON"
+        return TransientError(
+            f"{self.title} answered {status} for {endpoint}, but {found}. Try again; if it "
+            "stays so, check the base URL.",
+            provider=self.provider,
+            endpoint=endpoint,
+            status=status,
+        )
 
     def drift(self, endpoint: str, found: str) -> SchemaDrift:
         """Return the error of an answer that does not have the agreed shape."""
@@ -168,7 +235,35 @@ class JsonApi:
         )
 
 
+@dataclass(frozen=True)
+class _Call:
+    """One call on the wire; secrets stay out of its repr."""
+
+    method: str
+    path: str
+    params: dict[str, str | int]
+    sent: dict[str, Any] = field(default_factory=dict, repr=False)
+    secrets: dict[str, SecretStr] = field(default_factory=dict, repr=False)
+    accept: str = ""
+    is_text: bool = False
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of this call alone."""
+        secrets = {name: each.get_secret_value() for name, each in self.secrets.items()}
+        return {**({"Accept": self.accept} if self.accept else {}), **secrets}
+
+
+def _document(body: bytes, charset: str | None) -> str:
+    """Return a document's text; what its charset cannot read is replaced."""
+    try:
+        return body.decode(charset or "utf-8", "replace")
+    except LookupError:
+        return body.decode("utf-8", "replace")
+
+
 _LONGEST_RESET_SECONDS = 3600
+#: A reset below this is a number of seconds from now, above it an instant since 1970.
+_LEAST_EPOCH = 1_000_000_000
 _ADVICE: dict[type[ProviderError], str] = {
     RateLimited: "Calls to it pause for every process.",
     AuthError: "Check the key and the plan, or whether it serves this address.",
@@ -194,11 +289,13 @@ def kind_of_status(status: int) -> type[ProviderError] | None:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that an answer asks to wait, None where it does not say.
 
-    Read from Retry-After (a number or a date), or else from X-RateLimit-Reset (epoch seconds).
+    Read from Retry-After (a number or a date), or else from X-RateLimit-Reset or X-Rate-Limit-Reset
+    (epoch seconds, or seconds from now).
     """
-    value = headers.get("retry-after") or headers.get("Retry-After")
+    lower = {name.lower(): value for name, value in headers.items()}
+    value = lower.get("retry-after")
     if not value:
-        return _until_reset(headers.get("x-ratelimit-reset") or headers.get("X-Ratelimit-Reset"))
+        return _until_reset(lower.get("x-ratelimit-reset") or lower.get("x-rate-limit-reset"))
     try:
         return max(0.0, float(value))
     except ValueError:
@@ -210,11 +307,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _until_reset(value: str | None) -> float | None:
-    """Return the seconds until an epoch, None where it is none or hours away."""
+    """Return the seconds until a reset, None where it is none or hours away."""
     try:
-        left = float(value or "") - time.time()
+        number = float(value or "")
     except ValueError:
         return None
+    left = number - time.time() if number >= _LEAST_EPOCH else number
     return left if 0 < left < _LONGEST_RESET_SECONDS else None
 
 

@@ -144,6 +144,17 @@ PROVIDERS: dict[str, ProviderSpec] = {
         ProviderSpec("defillama", "DefiLlama, on-chain fundamentals", None),
         ProviderSpec("edgar", "SEC EDGAR, filings", None, needs=("edgar_user_agent",)),
         ProviderSpec(
+            "glassnode", "Glassnode, on-chain metrics", None, needs=("glassnode_api_key",)
+        ),
+        ProviderSpec("nansen", "Nansen, smart money", None, needs=("nansen_api_key",)),
+        ProviderSpec("cryptopanic", "CryptoPanic, news", None, needs=("cryptopanic_api_key",)),
+        ProviderSpec("newscatcher", "NewsCatcher, news", None, needs=("newscatcher_api_key",)),
+        ProviderSpec(
+            "reddit", "Reddit, posts", None, needs=("reddit_client_id", "reddit_client_secret")
+        ),
+        ProviderSpec("x", "X, posts", None, needs=("x_bearer_token",)),
+        ProviderSpec("coinspot_announcements", "CoinSpot, announcements", None),
+        ProviderSpec(
             "ccxt_coinbase",
             "Coinbase through ccxt",
             _ccxt("ccxt_coinbase"),

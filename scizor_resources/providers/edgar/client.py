@@ -71,7 +71,7 @@ class CompanyFilings:
 class EdgarApi(JsonApi):
     """EDGAR's two hosts answer errors in HTML; the words in it say what the matter is."""
 
-    def _read(self, status: int, headers: Mapping[str, str], body: bytes, endpoint: str) -> Any:
+    def _check(self, status: int, headers: Mapping[str, str], body: bytes, endpoint: str) -> Any:
         if status in (403, 429):
             words = body.decode("utf-8", errors="replace").lower()
             if status == 429 or "request rate threshold exceeded" in words:  # noqa: PLR2004
@@ -94,7 +94,7 @@ class EdgarApi(JsonApi):
                     endpoint=endpoint,
                     status=status,
                 )
-        return super()._read(status, headers, body, endpoint)
+        return super()._check(status, headers, body, endpoint)
 
 
 class EdgarFilings:
