@@ -78,7 +78,7 @@ def catalyst_events(
         batch = events_of(
             found.companies,
             found.instruments,
-            platform.catalysts.rules(),
+            platform.catalysts.rules("edgar"),
             since=since,
             until=until,
             calendar=get_calendar(MARKET),

@@ -52,7 +52,7 @@ def is_amendment(form: str) -> bool:
 
 @dataclass(frozen=True)
 class CatalystRule:
-    """What filings of one form, or one item of it, mean.
+    """What filings (announcements, dates of a calendar) of one form, or one item of it, mean.
 
     Attributes:
         form: form as the source writes it, `ANY_FORM` for all that have no rule.
@@ -60,6 +60,7 @@ class CatalystRule:
         type: kind of event, in snake case.
         title: kind of event in words.
         impact: how much a price may move, 1 (hardly) to 10; None: such filings are no events.
+        source: whose forms they are.
     """
 
     form: str
@@ -67,10 +68,11 @@ class CatalystRule:
     type: str
     title: str
     impact: int | None
+    source: str = "edgar"
 
 
 class RuleTable:
-    """The rules, looked up by form and items.
+    """The rules of one source, looked up by form and items.
 
     Args:
         rules: one per form and item; of two for the same the later one holds.

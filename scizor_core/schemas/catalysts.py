@@ -1,4 +1,8 @@
-"""The contract of `catalyst_events`: one row per event and instrument that it concerns."""
+"""The contract of `catalyst_events`: one row per event and instrument that it concerns.
+
+An event that concerns no instrument the platform knows is one row without instrument and without a
+first bar.
+"""
 
 import pandas as pd
 import pandera.pandas as pa
@@ -17,7 +21,7 @@ CATALYSTS = pa.DataFrameSchema(
     {
         "source": pa.Column(str, _WORD),
         "source_id": pa.Column(str, _WORD),
-        "instrument_id": pa.Column(int, pa.Check.gt(0), coerce=True),
+        "instrument_id": pa.Column("Int64", pa.Check.gt(0), nullable=True),
         "type": pa.Column(str, pa.Check.str_matches(r"^[a-z][a-z0-9_]*$")),
         "title": pa.Column(str, pa.Check.str_length(1, 500)),
         "description": pa.Column(str),
@@ -29,15 +33,22 @@ CATALYSTS = pa.DataFrameSchema(
         "accepted_text": pa.Column(str),
         "published_at": pa.Column(_UTC),
         "detected_at": pa.Column(_UTC),
-        "first_tradable_at": pa.Column(_UTC),
+        "first_tradable_at": pa.Column(_UTC, nullable=True),
         "impact": pa.Column(int, pa.Check.in_range(LEAST_IMPACT, MOST_IMPACT), coerce=True),
         "is_amendment": pa.Column(bool),
         "amends": pa.Column(str),
     },
     checks=[
         pa.Check(
-            lambda frame: frame["first_tradable_at"] >= frame["published_at"],
+            lambda frame: (
+                frame["first_tradable_at"].isna()
+                | (frame["first_tradable_at"] >= frame["published_at"])
+            ),
             name="no_look_ahead",
+        ),
+        pa.Check(
+            lambda frame: frame["first_tradable_at"].isna() == frame["instrument_id"].isna(),
+            name="first_bar_of_an_instrument",
         ),
         pa.Check(
             lambda frame: frame["is_amendment"] | (frame["amends"] == ""),
@@ -56,7 +67,7 @@ CATALYST_COLUMNS: tuple[str, ...] = tuple(CATALYSTS.columns)
 
 _INSTANTS = ("published_at", "detected_at", "first_tradable_at")
 _DATES = ("filing_date", "report_date")
-_NUMBERS = ("instrument_id", "impact")
+_NUMBERS = {"instrument_id": "Int64", "impact": "int64"}
 
 
 def catalysts_frame(records: list[dict[str, object]]) -> pd.DataFrame:
@@ -68,7 +79,7 @@ def catalysts_frame(records: list[dict[str, object]]) -> pd.DataFrame:
         elif name in _DATES:
             frame[name] = pd.to_datetime(frame[name]).astype("datetime64[us]")
         elif name in _NUMBERS:
-            frame[name] = frame[name].astype("int64")
+            frame[name] = frame[name].astype(_NUMBERS[name])
         else:
             frame[name] = frame[name].astype("bool" if name == "is_amendment" else "str")
     return frame.sort_values(

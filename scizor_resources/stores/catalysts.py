@@ -42,19 +42,21 @@ class CatalystStore:
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
 
-    def rules(self) -> RuleTable:
-        """Return the rules as users have them; defaults that are absent are put there first."""
+    def rules(self, source: str) -> RuleTable:
+        """Return a source's rules as users have them; absent defaults are put there first."""
         with self._warehouse.connect() as connection, connection.cursor() as cursor:
             cursor.executemany(
-                "INSERT INTO public.catalyst_rules (form, item, type, title, impact) "
-                "VALUES (%s, %s, %s, %s, %s) ON CONFLICT (form, item) DO NOTHING",
+                "INSERT INTO public.catalyst_rules (source, form, item, type, title, impact) "
+                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, form, item) DO NOTHING",
                 [
-                    (rule.form, rule.item, rule.type, rule.title, rule.impact)
+                    (rule.source, rule.form, rule.item, rule.type, rule.title, rule.impact)
                     for rule in default_rules()
                 ],
             )
             rows = cursor.execute(
-                "SELECT form, item, type, title, impact FROM public.catalyst_rules"
+                "SELECT source, form, item, type, title, impact FROM public.catalyst_rules "
+                "WHERE source = %s",
+                [source],
             ).fetchall()
         return RuleTable(CatalystRule(**row) for row in rows)
 
@@ -75,7 +77,10 @@ class CatalystStore:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK_KEY])
             cursor.executemany(_WRITE_EVENT, list(distinct.values()))
             written = max(cursor.rowcount, 0)
-            cursor.executemany(_WRITE_LINK, rows)
+            links = [row for row in rows if row["instrument_id"] is not None]
+            if not links:
+                return CatalystsWritten(written)
+            cursor.executemany(_WRITE_LINK, links)
             return CatalystsWritten(written, max(cursor.rowcount, 0))
 
     def read(self, start: datetime, end: datetime) -> pd.DataFrame:
@@ -87,7 +92,8 @@ class CatalystStore:
         columns = ", ".join(CATALYST_COLUMNS)
         with self._warehouse.connect() as connection:
             rows = connection.execute(
-                f"SELECT {columns} FROM catalyst.instrument_events "  # noqa: S608  # names are constants
+                f"SELECT {columns} FROM public.catalyst_events "  # noqa: S608  # names are constants
+                "LEFT JOIN public.catalyst_event_instruments USING (catalyst_event_id) "
                 "WHERE published_at >= %s AND published_at < %s",
                 [start, end],
             ).fetchall()
@@ -109,6 +115,7 @@ def default_rules() -> list[CatalystRule]:
     text = resources.files("scizor_resources").joinpath("seeds/catalyst_rules.csv").read_text()
     return [
         CatalystRule(
+            source=row["source"],
             form=row["form"],
             item=row["item"],
             type=row["type"],
