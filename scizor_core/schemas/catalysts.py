@@ -67,7 +67,6 @@ CATALYST_COLUMNS: tuple[str, ...] = tuple(CATALYSTS.columns)
 
 _INSTANTS = ("published_at", "detected_at", "first_tradable_at")
 _DATES = ("filing_date", "report_date")
-_NUMBERS = {"instrument_id": "Int64", "impact": "int64"}
 
 
 def catalysts_frame(records: list[dict[str, object]]) -> pd.DataFrame:
@@ -78,8 +77,10 @@ def catalysts_frame(records: list[dict[str, object]]) -> pd.DataFrame:
             frame[name] = pd.to_datetime(frame[name], utc=True).astype("datetime64[us, UTC]")
         elif name in _DATES:
             frame[name] = pd.to_datetime(frame[name]).astype("datetime64[us]")
-        elif name in _NUMBERS:
-            frame[name] = frame[name].astype(_NUMBERS[name])
+        elif name == "instrument_id":
+            frame[name] = frame[name].astype("Int64")
+        elif name == "impact":
+            frame[name] = frame[name].astype("int64")
         else:
             frame[name] = frame[name].astype("bool" if name == "is_amendment" else "str")
     return frame.sort_values(
