@@ -25,7 +25,7 @@ CATALYSTS = pa.DataFrameSchema(
         "type": pa.Column(str, pa.Check.str_matches(r"^[a-z][a-z0-9_]*$")),
         "title": pa.Column(str, pa.Check.str_length(1, 500)),
         "description": pa.Column(str),
-        "url": pa.Column(str, pa.Check.str_matches(r"^https?://\S+$")),
+        "url": pa.Column(str, pa.Check.str_matches(r"^(https?://\S+)?$")),
         "form": pa.Column(str),
         "items": pa.Column(str),
         "filing_date": pa.Column(_DATE, nullable=True),
@@ -61,8 +61,9 @@ CATALYSTS = pa.DataFrameSchema(
     name=TABLE,
 )
 
-#: Columns of a frame of events, in order. `amends` is the `source_id` of the event that an
-#: amendment amends, empty where there is none or it is not known.
+#: Columns of a frame of events, in order. `url` is empty where an event has no page of its own: a
+#: date of a calendar has none. `amends` is the `source_id` of the event that an amendment amends,
+#: empty where there is none or it is not known.
 CATALYST_COLUMNS: tuple[str, ...] = tuple(CATALYSTS.columns)
 
 _INSTANTS = ("published_at", "detected_at", "first_tradable_at")

@@ -1,10 +1,10 @@
-"""The contract of protocol fundamentals: what a value of a protocol and day has to be.
+"""The contract of protocol fundamentals: what a value of a protocol or chain and day has to be.
 
 `FUNDAMENTALS` is the pandera contract that every frame passes before it is written and that the
 asset check applies to what is stored. `find_jumps` says which values are far from the day before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any
 
@@ -16,11 +16,30 @@ from scizor_core.schemas.failures import contract_error
 
 #: What is kept per protocol and UTC day, in USD: value locked (a stock), and what was paid in
 #: fees, kept as revenue and traded within the day (flows).
-METRICS: tuple[str, ...] = ("tvl", "fees", "revenue", "dex_volume")
+PROTOCOL_METRICS: tuple[str, ...] = ("tvl", "fees", "revenue", "dex_volume")
+
+#: What is kept per chain and UTC day, in USD, both stocks: value locked in all its protocols, and
+#: the stablecoins that circulate on it.
+CHAIN_METRICS: tuple[str, ...] = ("chain_tvl", "stablecoin_supply")
+
+METRICS: tuple[str, ...] = PROTOCOL_METRICS + CHAIN_METRICS
+
+#: A chain stands in `protocol` as this and its name in lower case, "chain:ethereum".
+CHAIN_PREFIX = "chain:"
+#: All chains together.
+ALL_CHAINS = f"{CHAIN_PREFIX}all"
 
 #: A day's value is a jump where it is so many times the day before, or so small a part of it.
-#: Flows of a day swing by themselves; value locked does not.
-JUMP_FACTORS: Mapping[str, float] = {"tvl": 1.5, "fees": 10.0, "revenue": 10.0, "dex_volume": 10.0}
+#: Flows of a day swing by themselves; value locked does not, and the supply of stablecoins, whose
+#: price stays, still less.
+JUMP_FACTORS: Mapping[str, float] = {
+    "tvl": 1.5,
+    "fees": 10.0,
+    "revenue": 10.0,
+    "dex_volume": 10.0,
+    "chain_tvl": 1.5,
+    "stablecoin_supply": 1.2,
+}
 
 _DAY = pd.Timedelta(days=1)
 _UTC = DateTime(unit="us", tz="UTC")  # type: ignore[call-arg]  # pandera's engine types are dynamic
@@ -61,10 +80,11 @@ FUNDAMENTALS = pa.DataFrameSchema(
     name="protocol_fundamentals",
 )
 
-#: Columns of a frame of fundamentals, in order. `protocol` is the provider's slug, `day` the UTC
-#: day (datetime64[us] at midnight), `value_usd` is in USD to the cent, `is_final` False while the
-#: day ran, `point_at` the provider's own time of the value and `observed_at` when its answer came
-#: (both datetime64[us, UTC]), `protocol_name` the provider's name for people.
+#: Columns of a frame of fundamentals, in order. `protocol` is the provider's slug, or a chain as
+#: `chain_keys` writes it, `day` the UTC day (datetime64[us] at midnight), `value_usd` is in USD to
+#: the cent, `is_final` False while the day ran, `point_at` the provider's own time of the value and
+#: `observed_at` when its answer came (both datetime64[us, UTC]), `protocol_name` the provider's
+#: name for people.
 FUNDAMENTAL_COLUMNS: tuple[str, ...] = tuple(FUNDAMENTALS.columns)
 
 _DTYPES: dict[str, str] = {
@@ -74,6 +94,15 @@ _DTYPES: dict[str, str] = {
     "is_final": "bool",
     **dict.fromkeys(("point_at", "observed_at"), "datetime64[us, UTC]"),
 }
+
+
+def chain_keys(names: Iterable[str]) -> dict[str, str]:
+    """Return how chains stand in `protocol` -> their names, each once; "all" is no chain."""
+    keys: dict[str, str] = {}
+    for name in names:
+        keys.setdefault(f"{CHAIN_PREFIX}{name.lower()}", name)
+    keys.pop(ALL_CHAINS, None)
+    return keys
 
 
 def fundamentals_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

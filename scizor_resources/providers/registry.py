@@ -154,6 +154,7 @@ PROVIDERS: dict[str, ProviderSpec] = {
         ),
         ProviderSpec("x", "X, posts", None, needs=("x_bearer_token",)),
         ProviderSpec("coinspot_announcements", "CoinSpot, announcements", None),
+        ProviderSpec("corporate_actions", "Stored splits and dividends", None, is_local=True),
         ProviderSpec(
             "ccxt_coinbase",
             "Coinbase through ccxt",

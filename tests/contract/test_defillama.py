@@ -1,7 +1,10 @@
 """DefillamaFundamentals against its lab. Payloads are written by hand, sums done by hand."""
 
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -25,7 +28,14 @@ from scizor_resources.providers.base import REJECTED_COLUMNS
 from scizor_resources.providers.defillama.client import DefillamaFundamentals, FundamentalsBatch
 from scizor_resources.providers.gate import Gate
 from scizor_resources.settings import Settings, load_settings
-from tests.contract.lab.defillama_server import DefillamaLab, chart, epoch, tvl
+from tests.contract.lab.defillama_server import (
+    DefillamaLab,
+    chain_tvl,
+    chart,
+    epoch,
+    stablecoins,
+    tvl,
+)
 from tests.contract.lab.server import RETRY_AFTER_SECONDS, TransportFault
 
 #: Half past ten in the morning of the running day.
@@ -65,6 +75,7 @@ def llama(lab: DefillamaLab, waits: Waits) -> Iterator[DefillamaFundamentals]:
     made = DefillamaFundamentals(
         Gate("defillama", sleep=waits),
         base_url=lab.url,
+        stablecoins_base_url=lab.url,
         timeout_seconds=TIMEOUT_SECONDS,
         now=lambda: NOW,
     )
@@ -80,6 +91,22 @@ def fetch_tvl(
 
 def fetch_fees(llama: DefillamaFundamentals) -> FundamentalsBatch:
     return llama.fetch(["aave"], THURSDAY, TOMORROW, ["fees"])
+
+
+def fetch_chains(
+    llama: DefillamaFundamentals,
+    *metrics: str,
+    chains: Sequence[str] = ("Ethereum",),
+    start: date = THURSDAY,
+) -> FundamentalsBatch:
+    return llama.fetch([], start, TOMORROW, metrics, chains=chains)
+
+
+def by_series(batch: FundamentalsBatch) -> dict[tuple[str, str], float]:
+    """Return (protocol, metric) -> value, of a batch of one day."""
+    values = batch.values
+    keys = zip(values["protocol"], values["metric"], strict=True)
+    return dict(zip(keys, values["value_usd"], strict=True))
 
 
 def by_day(batch: FundamentalsBatch) -> dict[str, float]:
@@ -290,6 +317,223 @@ def test_a_time_that_cannot_be_is_refused_with_its_reason(
     assert reason in row["reason"]
 
 
+# --- chains -------------------------------------------------------------------------------
+
+
+def test_metrics_of_chains_are_asked_of_chains_and_those_of_protocols_of_protocols(
+    lab: DefillamaLab, llama: DefillamaFundamentals
+) -> None:
+    lab.chain_tvls["Ethereum"] = chain_tvl(("2026-11-20", 500.0))
+    lab.stablecoins = {
+        "Ethereum": stablecoins(("2026-11-20", {"peggedUSD": 70.0})),
+        "all": stablecoins(("2026-11-20", {"peggedUSD": 90.0})),
+    }
+
+    batch = llama.fetch(["aave"], FRIDAY, TODAY, chains=["Ethereum"])
+
+    assert by_series(batch) == {
+        ("aave", "tvl"): 140.25,
+        ("chain:ethereum", "chain_tvl"): 500.0,
+        ("chain:ethereum", "stablecoin_supply"): 70.0,
+        ("chain:all", "stablecoin_supply"): 90.0,
+    }
+    assert validate_fundamentals(batch.values) is not None
+    assert [seen.path for seen in lab.requests][4:] == [
+        "/v2/historicalChainTvl/Ethereum",
+        "/stablecoincharts/Ethereum",
+        "/stablecoincharts/all",
+    ]
+
+
+def test_stablecoins_have_a_host_of_their_own(
+    lab: DefillamaLab, llama: DefillamaFundamentals
+) -> None:
+    lab.chain_tvls["Ethereum"] = chain_tvl(("2026-11-20", 500.0))
+    with DefillamaLab() as other:
+        other.stablecoins["all"] = stablecoins(("2026-11-20", {"peggedUSD": 90.0}))
+        apart = DefillamaFundamentals(
+            llama.gate, base_url=lab.url, stablecoins_base_url=other.url, now=lambda: NOW
+        )
+        batch = fetch_chains(apart, "chain_tvl", "stablecoin_supply")
+        apart.close()
+
+    assert by_series(batch) == {
+        ("chain:ethereum", "chain_tvl"): 500.0,
+        ("chain:all", "stablecoin_supply"): 90.0,
+    }
+    assert llama.gate.counts.requests == 3
+
+
+def test_stablecoins_that_cannot_be_reached_do_not_keep_the_rest_away(
+    lab: DefillamaLab, llama: DefillamaFundamentals
+) -> None:
+    lab.chain_tvls["Ethereum"] = chain_tvl(("2026-11-20", 500.0))
+    with DefillamaLab() as other:
+        gone = other.url
+    apart = DefillamaFundamentals(
+        llama.gate, base_url=lab.url, stablecoins_base_url=gone, now=lambda: NOW
+    )
+
+    batch = fetch_chains(apart, "stablecoin_supply", "chain_tvl")
+    apart.close()
+
+    assert isinstance(batch.failure, TransientError)
+    assert by_series(batch) == {("chain:ethereum", "chain_tvl"): 500.0}
+    assert sorted(batch.errors) == [
+        "chain:all stablecoin_supply",
+        "chain:ethereum stablecoin_supply",
+    ]
+
+
+@pytest.mark.parametrize("name", ["Arbitrum Nova", "OP/Mainnet?x=1", "ثعلب"])
+def test_a_chain_of_any_name_is_asked_for_and_keeps_it(
+    lab: DefillamaLab, llama: DefillamaFundamentals, name: str
+) -> None:
+    lab.answers[f"/v2/historicalChainTvl/{name}"] = chain_tvl(("2026-11-20", 5.0))
+
+    values = fetch_chains(llama, "chain_tvl", chains=[name]).values
+
+    assert list(values["protocol"]) == [f"chain:{name.lower()}"]
+    assert list(values["protocol_name"]) == [name]
+
+
+def test_a_chain_named_twice_is_asked_once_and_all_is_no_chain(
+    lab: DefillamaLab, llama: DefillamaFundamentals
+) -> None:
+    lab.chain_tvls["BSC"] = chain_tvl(("2026-11-20", 5.0))
+
+    batch = fetch_chains(llama, "chain_tvl", chains=["BSC", "bsc", "all"])
+
+    assert by_series(batch) == {("chain:bsc", "chain_tvl"): 5.0}
+    assert len(lab.requests) == 1
+
+
+@pytest.mark.parametrize("text", [True, False], ids=["text", "number"])
+def test_dates_of_chains_are_read_as_text_and_as_number(
+    lab: DefillamaLab, llama: DefillamaFundamentals, text: bool
+) -> None:
+    (point,) = stablecoins(("2026-11-20", {"peggedUSD": 70.0}))
+    lab.stablecoins["Ethereum"] = [{**point, "date": point["date"] if text else int(point["date"])}]
+
+    assert by_day(fetch_chains(llama, "stablecoin_supply")) == {"2026-11-20": 70.0}
+
+
+def test_stablecoin_supply_is_the_sum_over_its_pegs_in_usd(
+    lab: DefillamaLab, llama: DefillamaFundamentals
+) -> None:
+    lab.stablecoins["Ethereum"] = stablecoins(
+        ("2026-11-20", {"peggedUSD": 100.25, "peggedEUR": 10.5, "peggedJPY": 0})
+    )
+
+    assert by_day(fetch_chains(llama, "stablecoin_supply")) == {"2026-11-20": 110.75}
+
+
+@pytest.mark.parametrize(
+    ("pegs", "reason"),
+    [
+        ({"peggedUSD": 100.0, "peggedEUR": None}, "missing or not a number"),
+        ({"peggedUSD": 100.0, "peggedEUR": "10.5"}, "missing or not a number"),
+        ({"peggedUSD": 100.0, "peggedEUR": -1.0}, "negative"),
+        ({}, "missing or not a number"),
+        (None, "missing or not a number"),
+        (12.0, "missing or not a number"),
+    ],
+    ids=["null", "text", "negative", "no peg", "nothing", "number"],
+)
+def test_a_supply_with_an_unsound_peg_is_refused_and_not_summed_without_it(
+    lab: DefillamaLab, llama: DefillamaFundamentals, pegs: Any, reason: str
+) -> None:
+    lab.stablecoins["Ethereum"] = stablecoins(
+        ("2026-11-19", pegs), ("2026-11-20", {"peggedUSD": 70.0})
+    )
+
+    batch = fetch_chains(llama, "stablecoin_supply")
+
+    assert by_day(batch) == {"2026-11-20": 70.0}
+    (row,) = batch.rejected.to_dict("records")
+    assert reason in row["reason"]
+    assert (row["symbol"], row["origin"]) == ("chain:ethereum", "/stablecoincharts/Ethereum")
+
+
+def test_the_running_day_of_a_chain_is_partial_and_has_the_value_of_now(
+    lab: DefillamaLab, llama: DefillamaFundamentals
+) -> None:
+    lab.chain_tvls["Ethereum"] = chain_tvl(
+        ("2026-11-20", 500), ("2026-11-21", 510), ("2026-11-21T10:20", 520)
+    )
+
+    batch = fetch_chains(llama, "chain_tvl")
+
+    assert by_day(batch) == {"2026-11-20": 500.0, "2026-11-21": 520.0}
+    assert list(batch.values["is_final"]) == [True, False]
+
+
+def test_a_chain_that_does_not_exist_is_said_and_the_rest_kept(
+    lab: DefillamaLab, llama: DefillamaFundamentals
+) -> None:
+    lab.chain_tvls["Ethereum"] = chain_tvl(("2026-11-20", 500.0))
+    lab.stablecoins["Ethereum"] = stablecoins(("2026-11-20", {"peggedUSD": 70.0}))
+
+    batch = fetch_chains(
+        llama, "chain_tvl", "stablecoin_supply", chains=["Etherum", "Ethereum"], start=FRIDAY
+    )
+
+    assert set(batch.values["protocol"]) == {"chain:ethereum"}
+    assert sorted(batch.unknown) == [
+        "chain:all stablecoin_supply",
+        "chain:etherum chain_tvl",
+        "chain:etherum stablecoin_supply",
+    ]
+    assert "404" in batch.unknown["chain:etherum chain_tvl"]
+    assert "400" in batch.unknown["chain:etherum stablecoin_supply"]
+    assert batch.failure is None
+
+
+def test_no_known_chain_at_all_is_an_error_that_names_the_setting(
+    llama: DefillamaFundamentals,
+) -> None:
+    with pytest.raises(BadRequest, match="SCIZOR_DEFILLAMA_CHAINS"):
+        fetch_chains(llama, "chain_tvl", chains=["Etherum"])
+
+
+@pytest.mark.parametrize(
+    ("metric", "answer"),
+    [
+        ("chain_tvl", {"tvl": []}),
+        ("chain_tvl", "none"),
+        ("chain_tvl", [[1, 2.0]]),
+        ("chain_tvl", [{"date": epoch("2026-11-20"), "totalLiquidityUSD": 1.0}]),
+        ("chain_tvl", [{"time": epoch("2026-11-20"), "tvl": 1.0}]),
+        ("chain_tvl", [{"date": "2026-11-20T00:00:00Z", "tvl": 1.0}]),
+        ("stablecoin_supply", [{"date": "1", "totalCirculating": {"peggedUSD": 1.0}}]),
+        ("stablecoin_supply", [{"date": "1", "totalCirculatingUSD": 1.0}]),
+    ],
+    ids=["object", "text", "pairs", "tvl", "date", "unit of date", "pegs", "number for pegs"],
+)
+def test_a_changed_shape_of_a_chain_is_schema_drift(
+    lab: DefillamaLab, llama: DefillamaFundamentals, metric: str, answer: Any
+) -> None:
+    lab.answers["/v2/historicalChainTvl/Ethereum"] = answer
+    lab.answers["/stablecoincharts/Ethereum"] = answer
+
+    assert isinstance(fetch_chains(llama, metric).failure, SchemaDrift)
+
+
+def test_one_point_of_a_chain_without_its_field_is_refused_and_the_rest_kept(
+    lab: DefillamaLab, llama: DefillamaFundamentals
+) -> None:
+    lab.chain_tvls["Ethereum"] = [
+        {"date": epoch("2026-11-19")},
+        "no point",
+        *chain_tvl(("2026-11-20", 500.0)),
+    ]
+
+    batch = fetch_chains(llama, "chain_tvl")
+
+    assert by_day(batch) == {"2026-11-20": 500.0}
+    assert sorted(batch.rejected["row_number"]) == [1, 2]
+
+
 # --- no match, changed shape, odd bodies --------------------------------------------------
 
 
@@ -341,8 +585,9 @@ def test_a_changed_shape_of_value_locked_is_schema_drift(
         {"totalDataChart": "none"},
         {"totalDataChart": [[1, 2, 3]]},
         {"totalDataChart": [{"date": 1, "value": 2}]},
+        {"totalDataChart": [["2026-11-20T00:00:00.000Z", 2]]},
     ],
-    ids=["no chart", "text", "three numbers", "objects"],
+    ids=["no chart", "text", "three numbers", "objects", "unit of time"],
 )
 def test_a_changed_shape_of_a_chart_is_schema_drift(
     lab: DefillamaLab, llama: DefillamaFundamentals, answer: Any
@@ -524,6 +769,10 @@ def test_a_day_given_twice_breaks_the_contract() -> None:
         ("tvl", 0.0, 0.0, False),
         ("fees", 100.0, 1000.0, False),
         ("fees", 100.0, 1000.1, True),
+        ("chain_tvl", 100.0, 150.0, False),
+        ("chain_tvl", 100.0, 150.1, True),
+        ("stablecoin_supply", 100.0, 120.0, False),
+        ("stablecoin_supply", 120.1, 100.0, True),
     ],
 )
 def test_a_value_far_from_the_day_before_is_a_jump(
@@ -550,3 +799,37 @@ def test_a_partial_day_a_gap_and_days_before_are_not_judged() -> None:
     )
 
     assert find_jumps(values, date(2026, 11, 17)) == []
+
+
+# --- the published specification ----------------------------------------------------------
+
+RECORDINGS = os.environ.get("SCIZOR_RECORDINGS", "")
+
+
+@pytest.mark.skipif(
+    not (Path(RECORDINGS) / "defillama").is_dir(),
+    reason="set SCIZOR_RECORDINGS to a directory of published payloads (defillama/)",
+)
+@pytest.mark.parametrize(
+    ("path", "host", "fields"),
+    [
+        ("/protocol/{protocol}", "https://api.llama.fi", {"name", "chainTvls"}),
+        ("/summary/fees/{protocol}", "https://api.llama.fi", {"name", "totalDataChart"}),
+        ("/summary/dexs/{protocol}", "https://api.llama.fi", {"name", "totalDataChart"}),
+        ("/v2/historicalChainTvl/{chain}", "https://api.llama.fi", {"date", "tvl"}),
+        # It does not have the field that is added up, `totalCirculatingUSD`.
+        ("/stablecoincharts/{chain}", "https://stablecoins.llama.fi", {"date"}),
+        ("/stablecoincharts/all", "https://stablecoins.llama.fi", {"date"}),
+    ],
+)
+def test_addresses_and_fields_stand_in_the_published_specification(
+    path: str, host: str, fields: set[str]
+) -> None:
+    published = json.loads(
+        (Path(RECORDINGS) / "defillama" / "defillama-openapi-free.json").read_text()
+    )
+    asked = published["paths"][path]["get"]
+    shape = asked["responses"]["200"]["content"]["application/json"]["schema"]
+
+    assert fields <= set(shape.get("items", shape)["properties"])
+    assert [each["url"] for each in asked.get("servers", published["servers"])] == [host]

@@ -1,17 +1,26 @@
-"""`DefillamaFundamentals`: value locked, fees, revenue and exchange volume of protocols, keyless.
+"""`DefillamaFundamentals`: fundamentals of protocols and chains, keyless.
 
-DefiLlama serves whole histories, one call per protocol and metric; a day and a year cost the same.
+Value locked, fees, revenue and exchange volume of protocols; value locked and stablecoin supply of
+chains. DefiLlama serves whole histories, one call per protocol or chain and metric; a day and a
+year cost the same. Stablecoins have a host of their own, and share the other's gate.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
 from scizor_core.errors import ContractError
-from scizor_core.schemas.fundamentals import METRICS, fundamentals_frame
+from scizor_core.schemas.fundamentals import (
+    ALL_CHAINS,
+    CHAIN_METRICS,
+    METRICS,
+    chain_keys,
+    fundamentals_frame,
+)
 from scizor_resources.errors import (
     AuthError,
     BadRequest,
@@ -24,13 +33,16 @@ from scizor_resources.providers.defillama.series import (
     SOURCE_NAME,
     Asked,
     ParsedSeries,
+    parse_chain_tvl,
     parse_chart,
+    parse_stablecoins,
     parse_tvl,
 )
 from scizor_resources.providers.gate import Gate
 from scizor_resources.providers.http import JsonApi
 
 BASE_URL = "https://api.llama.fi"
+STABLECOINS_BASE_URL = "https://stablecoins.llama.fi"
 TITLE = "DefiLlama"
 
 
@@ -51,7 +63,23 @@ _SERIES: dict[str, _Series] = {
         "/summary/fees/{protocol}", {**_CHART, "dataType": "dailyRevenue"}, parse_chart
     ),
     "dex_volume": _Series("/summary/dexs/{protocol}", _CHART, parse_chart),
+    "chain_tvl": _Series("/v2/historicalChainTvl/{chain}", {}, parse_chain_tvl),
+    "stablecoin_supply": _Series("/stablecoincharts/{chain}", {}, parse_stablecoins),
 }
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One series: its `protocol` and metric, how the address and people call its subject."""
+
+    protocol: str
+    metric: str
+    slug: str
+    name: str
+
+    @property
+    def series(self) -> str:
+        return f"{self.protocol} {self.metric}"
 
 
 def utc_now() -> datetime:
@@ -61,7 +89,7 @@ def utc_now() -> datetime:
 
 @dataclass
 class FundamentalsBatch:
-    """What DefiLlama answered; series are named "aave tvl".
+    """What DefiLlama answered; series are named "aave tvl", "chain:ethereum chain_tvl".
 
     Attributes:
         values: columns `FUNDAMENTAL_COLUMNS`, by protocol, metric and day.
@@ -81,11 +109,12 @@ class FundamentalsBatch:
 
 
 class DefillamaFundamentals:
-    """Daily fundamentals of protocols.
+    """Daily fundamentals of protocols and chains.
 
     Args:
-        gate: what every call passes.
+        gate: what every call passes, to either host.
         base_url: address; None is the real DefiLlama.
+        stablecoins_base_url: address for stablecoins; None is the real one.
         timeout_seconds: longest wait for one answer.
         now: clock, UTC.
 
@@ -98,13 +127,15 @@ class DefillamaFundamentals:
         gate: Gate,
         *,
         base_url: str | None = None,
+        stablecoins_base_url: str | None = None,
         timeout_seconds: float = 20.0,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.gate = gate
         self._now = now
-        self._api = JsonApi(
-            SOURCE_NAME, TITLE, (base_url or BASE_URL).rstrip("/"), gate, timeout_seconds
+        self._api, self._stablecoins = (
+            JsonApi(SOURCE_NAME, TITLE, address.rstrip("/"), gate, timeout_seconds)
+            for address in (base_url or BASE_URL, stablecoins_base_url or STABLECOINS_BASE_URL)
         )
 
     @property
@@ -115,6 +146,7 @@ class DefillamaFundamentals:
     def close(self) -> None:
         """Close the connections; the next call opens them anew."""
         self._api.close()
+        self._stablecoins.close()
 
     def fetch(
         self,
@@ -122,6 +154,7 @@ class DefillamaFundamentals:
         start: date,
         end: date,
         metrics: Sequence[str] = METRICS,
+        chains: Sequence[str] = (),
     ) -> FundamentalsBatch:
         """Fetch the values of the UTC days `start <= day < end`.
 
@@ -129,11 +162,15 @@ class DefillamaFundamentals:
             protocols: DefiLlama's slugs.
             start: first UTC day.
             end: day after the last one.
-            metrics: some of `METRICS`.
+            metrics: some of `METRICS`; those of chains are asked of chains, the others of
+                protocols.
+            chains: DefiLlama's names of chains. Where there are any, the stablecoin supply of all
+                chains together comes with theirs.
 
         Returns:
-            One value per protocol, metric and day. A series that fails does not keep the others
-            from being asked, unless the error would meet them too; `failure` is the first error.
+            One value per protocol or chain, metric and day. A series that fails does not keep the
+            others from being asked, unless the error would meet them too; `failure` is the first
+            error.
 
         Raises:
             BadRequest: DefiLlama has none of the series.
@@ -141,45 +178,51 @@ class DefillamaFundamentals:
         batch = FundamentalsBatch(fundamentals_frame([]), empty_rejected())
         values: list[dict[str, Any]] = []
         rejected: list[dict[str, Any]] = []
-        refusal: ProviderError | None = None
-        for protocol, metric in [(each, metric) for each in protocols for metric in metrics]:
-            series = f"{protocol} {metric}"
-            if refusal is not None:
-                batch.errors[series] = str(refusal)
+        refusals: dict[str, ProviderError] = {}
+        asked_for = _series_of(protocols, chains, metrics)
+        for wanted in asked_for:
+            host = self._api_of(wanted).base_url
+            if host in refusals:
+                batch.errors[wanted.series] = str(refusals[host])
                 continue
             try:
-                parsed = self._fetch_series(protocol, metric, start, end)
+                parsed = self._fetch_series(wanted, start, end)
             except BadRequest as error:
-                batch.unknown[series] = str(error)
+                batch.unknown[wanted.series] = str(error)
                 continue
             except ProviderError as error:
-                batch.errors[series] = str(error)
+                batch.errors[wanted.series] = str(error)
                 batch.failure = batch.failure or error
-                refusal = error if _meets_all(error) else None
+                refusals |= dict.fromkeys(self._hosts_met_by(error, host), error)
                 continue
             values += parsed.values
             rejected += parsed.rejected
             if not parsed.values:
-                batch.empty_reasons[series] = _why_empty(parsed, start, end)
-        if batch.unknown and len(batch.unknown) == len(protocols) * len(metrics):
-            raise BadRequest(
-                f"DefiLlama has nothing of {', '.join(protocols)}. Check the names in "
-                "SCIZOR_DEFILLAMA_PROTOCOLS against the addresses of its protocol pages.",
-                provider=SOURCE_NAME,
-                endpoint=_SERIES["tvl"].endpoint,
-                status=404,
-            )
+                batch.empty_reasons[wanted.series] = _why_empty(parsed, start, end)
+        if batch.unknown and len(batch.unknown) == len(asked_for):
+            raise _nothing_known(asked_for)
         batch.values = fundamentals_frame(values)
         if rejected:
             batch.rejected = pd.DataFrame(rejected, columns=list(REJECTED_COLUMNS))
         return batch
 
-    def _fetch_series(self, protocol: str, metric: str, start: date, end: date) -> ParsedSeries:
-        how = _SERIES[metric]
-        path = how.endpoint.format(protocol=protocol)
+    def _api_of(self, wanted: _Wanted) -> JsonApi:
+        return self._stablecoins if wanted.metric == "stablecoin_supply" else self._api
+
+    def _hosts_met_by(self, error: ProviderError, host: str) -> list[str]:
+        """Return the hosts where the same would happen to every other call."""
+        if isinstance(error, RateLimited):
+            return [self._api.base_url, self._stablecoins.base_url]
+        unreachable = isinstance(error, TransientError) and error.status is None
+        return [host] if unreachable or isinstance(error, AuthError) else []
+
+    def _fetch_series(self, wanted: _Wanted, start: date, end: date) -> ParsedSeries:
+        how, api = _SERIES[wanted.metric], self._api_of(wanted)
+        slug = quote(wanted.slug, safe="")
+        path = how.endpoint.format(protocol=slug, chain=slug)
         asked_at = self._now()
         try:
-            answer = self._api.get(path, how.params, endpoint=how.endpoint)
+            answer = api.get(path, how.params, endpoint=how.endpoint)
         except AuthError as error:
             if error.status is None:
                 raise  # not DefiLlama's words: the gate's
@@ -190,17 +233,38 @@ class DefillamaFundamentals:
                 endpoint=how.endpoint,
                 status=error.status,
             ) from None
-        asked = Asked(protocol, metric, path, start, end, asked_at, self._now())
+        asked = Asked(
+            wanted.protocol, wanted.metric, path, start, end, asked_at, self._now(), wanted.name
+        )
         try:
             return how.parse(answer, asked)
         except ContractError as error:
-            raise self._api.drift(how.endpoint, str(error)) from error
+            raise api.drift(how.endpoint, str(error)) from error
 
 
-def _meets_all(error: ProviderError) -> bool:
-    """Say whether the same would happen to every other call."""
-    unreachable = isinstance(error, TransientError) and error.status is None
-    return unreachable or isinstance(error, RateLimited | AuthError)
+def _series_of(
+    protocols: Sequence[str], chains: Sequence[str], metrics: Sequence[str]
+) -> list[_Wanted]:
+    of_protocols = [metric for metric in metrics if metric not in CHAIN_METRICS]
+    found = [_Wanted(each, metric, each, each) for each in protocols for metric in of_protocols]
+    for metric in (each for each in CHAIN_METRICS if each in metrics):
+        for key, name in chain_keys(chains).items():
+            found.append(_Wanted(key, metric, name, name))
+        if chains and metric == "stablecoin_supply":
+            found.append(_Wanted(ALL_CHAINS, metric, "all", "All chains"))
+    return found
+
+
+def _nothing_known(asked_for: list[_Wanted]) -> BadRequest:
+    names = ", ".join(dict.fromkeys(each.name for each in asked_for))
+    return BadRequest(
+        f"DefiLlama has nothing of {names}. Check the names in SCIZOR_DEFILLAMA_PROTOCOLS against "
+        "the addresses of its protocol pages, and those in SCIZOR_DEFILLAMA_CHAINS against its "
+        "list of chains.",
+        provider=SOURCE_NAME,
+        endpoint=_SERIES[asked_for[0].metric].endpoint,
+        status=404,
+    )
 
 
 def _why_empty(parsed: ParsedSeries, start: date, end: date) -> str:

@@ -9,8 +9,19 @@ tokens. Value locked is the sum over the chains; every such part is left out:
 - a key that is one of `SECTIONS`, in any case;
 - a key `X-part` whose part is one of `SECTIONS`, or whose X is a chain of the same answer.
 
+Both spellings of a part are left out: "liquidstaking" and "Ethereum-liquidstaking".
+
 A day is only summed when each chain has a value on it that lies between the chain's first and last
 day: a sum without one of its chains would look like an outflow. Such days are refused.
+
+Value locked of a chain is DefiLlama's own sum over the chain's protocols, which leaves out liquid
+staking and double counting (so its specification of `/v2/historicalChainTvl/{chain}`), and by
+default borrowed, pool2 and staking as well (not in the specification). Nothing is added or taken
+away here.
+
+Stablecoin supply is the sum over the pegs ("peggedUSD", "peggedEUR", ...) of
+`totalCirculatingUSD`. `totalCirculating` beside it counts each peg in its own currency, which
+cannot be added up. A point with a peg whose amount is unsound is refused as a whole.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,13 +59,14 @@ class Asked:
     """What a series was asked for.
 
     Attributes:
-        protocol: DefiLlama's slug.
+        protocol: DefiLlama's slug, or a chain as `chain_keys` writes it.
         metric: one of `METRICS`.
         origin: path of the call.
         start: first UTC day.
         end: day after the last one.
         asked_at: before the call, UTC; a day that was over by then is final.
         observed_at: when the answer came, UTC.
+        name: for people, where the answer has none.
     """
 
     protocol: str
@@ -64,6 +76,7 @@ class Asked:
     end: date
     asked_at: datetime
     observed_at: datetime
+    name: str = ""
 
 
 @dataclass
@@ -81,12 +94,16 @@ class ParsedSeries:
 
 @dataclass(frozen=True)
 class _Point:
-    """One point of a series, as received and as understood; `fault` is "" where it is sound."""
+    """One point of a series, as received and as understood.
+
+    `amounts` add up to its value; `fault` is what is wrong with its time, "" where it is sound.
+    """
 
     series: str
     number: int
     date: Any
     value: Any
+    amounts: tuple[Any, ...]
     at: datetime | None
     fault: str = ""
 
@@ -107,7 +124,8 @@ def parse_tvl(answer: Any, asked: Asked) -> ParsedSeries:
     ]
     day = asked.start
     while day < asked.end:
-        _sum_of_day(day, [chain for chain in chains if chain.spans(day)], answer, asked, parsed)
+        spanning = [chain for chain in chains if chain.spans(day)]
+        _sum_of_day(day, spanning, answer.get("name"), asked, parsed)
         day += timedelta(days=1)
     return parsed
 
@@ -122,9 +140,29 @@ def parse_chart(answer: Any, asked: Asked) -> ParsedSeries:
     if not isinstance(chart, Sequence) or isinstance(chart, str):
         raise ContractError("there is no array 'totalDataChart'")
     parsed = ParsedSeries()
-    series = _in_days(list(_chart_points(chart, asked)), asked, parsed)
-    for day, point in series.good.items():
-        parsed.values.append(_value(day, [point], answer, asked))
+    _keep_days(list(_chart_points(chart, asked)), answer.get("name"), asked, parsed)
+    return parsed
+
+
+def parse_chain_tvl(answer: Any, asked: Asked) -> ParsedSeries:
+    """Return the value locked per day of an answer of `/v2/historicalChainTvl/{chain}`.
+
+    Raises:
+        ContractError: the answer does not have the agreed shape; the message says where.
+    """
+    parsed = ParsedSeries()
+    _keep_days(list(_chain_tvl_points(answer, asked)), asked.name, asked, parsed)
+    return parsed
+
+
+def parse_stablecoins(answer: Any, asked: Asked) -> ParsedSeries:
+    """Return the stablecoin supply per day of an answer of `/stablecoincharts/{chain}`.
+
+    Raises:
+        ContractError: the answer does not have the agreed shape; the message says where.
+    """
+    parsed = ParsedSeries()
+    _keep_days(list(_supply_points(answer, asked)), asked.name, asked, parsed)
     return parsed
 
 
@@ -163,7 +201,7 @@ def _in_days(points: list[_Point], asked: Asked, parsed: ParsedSeries) -> _Days:
             days.append(day)
             if not asked.start <= day < asked.end:
                 continue
-            fault = _fault_of_value(point.value)
+            fault = next(filter(None, map(_fault_of_value, point.amounts)), "")
             if not fault:
                 kept = good.get(day)
                 if kept is None or kept.at is None or kept.at <= point.at:
@@ -176,15 +214,22 @@ def _in_days(points: list[_Point], asked: Asked, parsed: ParsedSeries) -> _Days:
     return _Days(name, good, min(days, default=None), max(days, default=None))
 
 
+def _keep_days(points: list[_Point], name: Any, asked: Asked, parsed: ParsedSeries) -> None:
+    if points and all(point.at is None for point in points):
+        raise ContractError("no point has a time in seconds since 1970")
+    for day, point in _in_days(points, asked, parsed).good.items():
+        parsed.values.append(_value(day, [point], name, asked))
+
+
 def _sum_of_day(
-    day: date, chains: list[_Days], answer: Mapping[str, Any], asked: Asked, parsed: ParsedSeries
+    day: date, chains: list[_Days], name: Any, asked: Asked, parsed: ParsedSeries
 ) -> None:
     points = [chain.good[day] for chain in chains if day in chain.good]
     if not points:
         return
     without = sorted(chain.name for chain in chains if day not in chain.good)
     if not without:
-        parsed.values.append(_value(day, points, answer, asked))
+        parsed.values.append(_value(day, points, name, asked))
         return
     parsed.rejected.append(
         {
@@ -219,7 +264,40 @@ def _chart_points(chart: Sequence[Any], asked: Asked) -> Iterator[_Point]:
         yield _point("totalDataChart", number, row[0], row[1], asked)
 
 
-def _point(series: str, number: int, when: Any, value: Any, asked: Asked) -> _Point:
+def _chain_tvl_points(answer: Any, asked: Asked) -> Iterator[_Point]:
+    rows = _rows(answer)
+    if rows and not any("tvl" in row for row in rows):
+        raise ContractError("no point has 'tvl'")
+    for number, row in enumerate(rows, start=1):
+        yield _point(asked.name, number, row.get("date"), row.get("tvl"), asked)
+
+
+def _supply_points(answer: Any, asked: Asked) -> Iterator[_Point]:
+    rows = _rows(answer)
+    if rows and not any(isinstance(row.get("totalCirculatingUSD"), Mapping) for row in rows):
+        raise ContractError("no point has an object 'totalCirculatingUSD'")
+    for number, row in enumerate(rows, start=1):
+        pegs = row.get("totalCirculatingUSD")
+        amounts = tuple(pegs.values()) if isinstance(pegs, Mapping) else ()
+        # Without any peg the supply is unknown, not zero.
+        yield _point(asked.name, number, row.get("date"), pegs, asked, amounts or (None,))
+
+
+def _rows(answer: Any) -> list[Mapping[str, Any]]:
+    """Return the points of an array; one that is no object lacks everything."""
+    if not isinstance(answer, Sequence) or isinstance(answer, str):
+        raise ContractError("the answer is no array of points")
+    return [row if isinstance(row, Mapping) else {} for row in answer]
+
+
+def _point(
+    series: str,
+    number: int,
+    when: Any,
+    value: Any,
+    asked: Asked,
+    amounts: tuple[Any, ...] | None = None,
+) -> _Point:
     at = _instant(when)
     fault = ""
     if at is None:
@@ -228,7 +306,7 @@ def _point(series: str, number: int, when: Any, value: Any, asked: Asked) -> _Po
         fault = f"the time lies before the first block of any chain ({FIRST_BLOCK})"
     elif at.date() > asked.observed_at.astimezone(UTC).date():
         fault = "the time lies in the future"
-    return _Point(series, number, when, value, at, fault)
+    return _Point(series, number, when, value, amounts or (value,), at, fault)
 
 
 def _instant(when: Any) -> datetime | None:
@@ -249,10 +327,7 @@ def _fault_of_value(value: Any) -> str:
     return "the value is negative" if value < 0 else ""
 
 
-def _value(
-    day: date, points: list[_Point], answer: Mapping[str, Any], asked: Asked
-) -> dict[str, Any]:
-    name = answer.get("name")
+def _value(day: date, points: list[_Point], name: Any, asked: Asked) -> dict[str, Any]:
     # PostgreSQL keeps no NUL character.
     shown = name.replace("\0", "\ufffd")[:_TEXT_LENGTH] if isinstance(name, str) else ""
     return {
@@ -260,7 +335,7 @@ def _value(
         "metric": asked.metric,
         "day": datetime.combine(day, time()),  # noqa: DTZ001  # a date, as a frame has it
         # To the cent: what differs beyond is the noise of adding, not a restatement.
-        "value_usd": round(fsum(float(point.value) for point in points), 2),
+        "value_usd": round(fsum(float(each) for point in points for each in point.amounts), 2),
         "is_final": _midnight(day) + timedelta(days=1) <= asked.asked_at,
         "point_at": max(point.at for point in points if point.at is not None),
         "observed_at": asked.observed_at,

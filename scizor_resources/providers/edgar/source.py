@@ -1,0 +1,10 @@
+"""Placeholder until the real module lands."""
+
+from typing import Any
+
+
+class EdgarEvents:
+    """Placeholder."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        raise NotImplementedError
