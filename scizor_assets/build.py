@@ -10,10 +10,12 @@ import dagster as dg
 from scizor_assets.bars import BARS_ASSETS
 from scizor_assets.catalyst import CATALYST_ASSETS, CATALYST_CHECKS
 from scizor_assets.checks import ASSET_CHECKS
-from scizor_assets.exchange import EXCHANGE_ASSETS
+from scizor_assets.exchange import EXCHANGE_ASSETS, EXCHANGE_CHECKS
 from scizor_assets.glass import GLASS_ASSETS, GLASS_CHECKS
+from scizor_assets.human import HUMAN_ASSETS, HUMAN_CHECKS
 from scizor_assets.indicators import INDICATORS_ASSETS
 from scizor_assets.jobs import JOBS
+from scizor_assets.maintenance import MAINTENANCE_ASSETS
 from scizor_assets.quality import QUALITY_ASSETS
 from scizor_assets.reference import REFERENCE_ASSETS
 from scizor_assets.schedules import SCHEDULES
@@ -37,11 +39,19 @@ def build_defs(
             *INDICATORS_ASSETS,
             *EXCHANGE_ASSETS,
             *GLASS_ASSETS,
+            *HUMAN_ASSETS,
             *CATALYST_ASSETS,
             *QUALITY_ASSETS,
+            *MAINTENANCE_ASSETS,
             *_marts(marts),
         ],
-        asset_checks=[*ASSET_CHECKS, *GLASS_CHECKS, *CATALYST_CHECKS],
+        asset_checks=[
+            *ASSET_CHECKS,
+            *EXCHANGE_CHECKS,
+            *GLASS_CHECKS,
+            *HUMAN_CHECKS,
+            *CATALYST_CHECKS,
+        ],
         jobs=JOBS,
         schedules=SCHEDULES,
         # A Celery worker's children may not have children; runs are what goes side by side.

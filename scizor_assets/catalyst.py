@@ -1,8 +1,8 @@
 """Events that move prices, with the first bar that can know of them, and their checks.
 
 Belongs here: the assets of group `catalyst` and the turning of findings into check results. Not
-here: how filings are fetched and read (`scizor_resources.providers.edgar`), what is an event and
-when it can be traded on (`scizor_core.catalysts`).
+here: how sources are asked and read (`scizor_resources.providers`), what is kept and linked
+(`scizor_resources.pipeline.catalysts`), when an event can be traded on (`scizor_core.catalysts`).
 """
 
 from collections.abc import Iterator
@@ -15,132 +15,112 @@ import pandas as pd
 
 from scizor_assets.check_results import contract_result, finding_result
 from scizor_assets.common import OWNERS, failures, row_counts
+from scizor_assets.ledgers import (
+    SOURCES_CHECK,
+    SOURCES_DESCRIPTION,
+    LedgerConfig,
+    ask_sources,
+    run_of,
+    sources_finding,
+)
 from scizor_assets.partitions import day_partitions, window_of_run
 from scizor_core.bar_checks import SHOWN_ROWS, Finding
-from scizor_core.schemas.catalysts import validate_catalysts
+from scizor_core.schemas.catalysts import catalysts_frame, validate_catalysts
 from scizor_core.sessions import get_calendar
-from scizor_resources.pipeline.accounts import ProviderRun, sample_run
+from scizor_resources.collectors import Collector
+from scizor_resources.pipeline.accounts import Account
+from scizor_resources.pipeline.catalysts import EventsKept
 from scizor_resources.platform import Platform
-from scizor_resources.providers.edgar.collect import collect
-from scizor_resources.providers.edgar.events import EventBatch, events_of
-from scizor_resources.providers.edgar.symbols import MARKET
-from scizor_resources.stores.catalysts import CatalystsWritten
+from scizor_resources.providers.events import EventFindings
 
 #: A check that runs on its own, without a partition, looks at this much of the newest data.
 UNPARTITIONED_DAYS = 35
 _KEY = dg.AssetKey(["catalyst", "catalyst_events"])
+#: Sources whose events come from stored data, which samples do not touch.
+_LOCAL = "corporate_actions"
 
 
 @dg.asset(
     key=_KEY,
+    deps=[dg.AssetKey(["reference", "corporate_actions"])],
     partitions_def=day_partitions(),
     # EDGAR answers with whole years: many days cost as many calls as one.
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="catalyst",
     kinds={"python", "postgres"},
     owners=OWNERS,
-    code_version="1",
+    code_version="2",
     freshness_policy=dg.FreshnessPolicy.time_window(
         fail_window=timedelta(days=3), warn_window=timedelta(days=2)
     ),
     description=(
-        "Filings of watched US companies with the SEC as events, by the UTC day of their "
-        "publication: kind, impact from 1 to 10 by the rules in catalyst_rules, and the first bar "
-        "after the publication. Amendments name what they amend; count where not is_amendment. "
+        "Filings with the SEC, announcements of CoinSpot, earnings dates, splits and dividends as "
+        "events, by the UTC day of their publication: kind, impact from 1 to 10 by the rules in "
+        "catalyst_rules, and the first bar after the publication. Amendments and second reports "
+        "name what they repeat; count where counts. "
         "SQL: catalyst.catalyst_events, catalyst.instrument_events."
     ),
     metadata={"dagster/table_name": "catalyst.catalyst_events"},
 )
 def catalyst_events(
-    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+    context: dg.AssetExecutionContext,
+    config: LedgerConfig,
+    platform: dg.ResourceParam[Platform],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # generic in stubs only
-    """Fetch the filings of the days, keep those that are events."""
-    with failures():
-        watched = _watched(platform)
-    if reason := _nothing_to_ask(platform, watched):
-        return dg.MaterializeResult(metadata={"rows": 0, "empty_reason": reason})
+    """Ask every source for the days, keep what is an event."""
     since, until = context.partition_time_window
-    keys = context.partition_keys
-    run = ProviderRun(
-        asset=_KEY.to_user_string(),
-        partition=keys[0] if len(keys) == 1 else f"{keys[0]}...{keys[-1]}",
-        dagster_run_id=context.op_execution_context.run_id,
-        started_at=platform.now(),
-    )
-    with (
-        failures(),
-        sample_run(platform.providers, "edgar", run, platform.now) as account,
-        closing(platform.edgar_filings()) as edgar,
-    ):
-        account.gate = edgar.gate
-        found = collect(edgar, watched, since, until)
-        account.records = found.filings
-        batch = events_of(
-            found.companies,
-            found.instruments,
-            platform.catalysts.rules("edgar"),
-            since=since,
-            until=until,
-            calendar=get_calendar(MARKET),
-            detected_at=platform.now(),
-        )
-        written = platform.catalysts.write(batch.events)
-        quarantined = platform.quality.quarantine("catalysts", MARKET, "event", found.rejected)
+    ledgers = platform.ledgers(until)
+    parts: list[pd.DataFrame] = []
+
+    def ask(collector: Collector, account: Account) -> dict[str, Any]:
+        label = "" if collector.name == _LOCAL else ledgers.label
+        with closing(ledgers.events(collector, platform.actions, config.lane)) as source:
+            account.gate = source.gate
+            found = source.fetch(platform.events.request(source.name, since, until))
+        account.records = found.received
+        kept = platform.events.keep(found, label)
+        parts.append(kept.events)
         if found.failure is not None:
             raise found.failure  # what came is stored; the day is not complete without the rest
-    events = batch.events.drop_duplicates(["source", "source_id"])
-    return dg.MaterializeResult(
-        metadata={
-            **row_counts(len(events), context),
-            **_metadata(batch, events, written),
-            **found.metadata(),
-            "symbols_asked": sorted(watched),
-            "rows_refused": len(found.rejected),
-            "rows_newly_quarantined": quarantined,
-            "provider_requests": edgar.gate.counts.requests,
-            "provider_latency_seconds": round(edgar.gate.counts.seconds, 3),
-        }
-    )
+        return _facts(found, kept)
 
-
-def _watched(platform: Platform) -> dict[str, int]:
-    """Return symbol -> id of the US instruments on the watchlist that are still listed."""
-    symbols = {entry.symbol for entry in platform.reference.watchlist(MARKET, active_only=True)}
-    return {
-        each.symbol: each.instrument_id
-        for each in platform.reference.instruments(MARKET, sorted(symbols))
-        if each.delisted_on is None
-    }
-
-
-def _nothing_to_ask(platform: Platform, watched: dict[str, int]) -> str | None:
-    if not platform.settings.edgar_user_agent:
-        return (
-            "SEC EDGAR is not configured: set SCIZOR_EDGAR_USER_AGENT to company name and contact "
-            "address"
-        )
-    return None if watched else "no symbol of market us is on the watchlist"
-
-
-def _metadata(batch: EventBatch, events: pd.DataFrame, written: CatalystsWritten) -> dict[str, Any]:
+    with failures():
+        asked = ask_sources(platform, run_of(context, platform), config.sources, ask)
+        linked = platform.events.link()
+        asked.raise_if_nobody_answered()
+    events = pd.concat([catalysts_frame([]), *parts], ignore_index=True)
     metadata: dict[str, Any] = {
+        **row_counts(len(events), context),
         "events": int((~events["is_amendment"]).sum()),
         "amendments": int(events["is_amendment"].sum()),
+        "second_reports_linked": linked,
         "events_by_type": {str(name): int(n) for name, n in events["type"].value_counts().items()},
-        "filings_by_form": batch.filings_by_form,
-        "filings_skipped": batch.skipped,
-        "rows_written": written.events,
-        "instruments_written": written.links,
+        **asked.metadata(),
     }
     if events.empty:
-        metadata["empty_reason"] = "no event of a watched symbol was published"
+        metadata["empty_reason"] = asked.nobody() or "no event of a watched symbol was published"
     else:
         metadata["first_published_at"] = events["published_at"].min().isoformat()
         metadata["last_published_at"] = events["published_at"].max().isoformat()
-    return metadata
+    return dg.MaterializeResult(metadata=metadata)
+
+
+def _facts(found: EventFindings, kept: EventsKept) -> dict[str, Any]:
+    return {
+        "events": len(kept.events),
+        "rows_written": kept.written.events,
+        "instruments_written": kept.written.links,
+        "rows_refused": len(found.rejected),
+        "rows_newly_quarantined": kept.quarantined,
+        "skipped": found.skipped,
+        **({"notes": found.notes} if found.notes else {}),
+        **({"now_watched": list(kept.now_watched)} if kept.now_watched else {}),
+        **found.metadata,
+    }
 
 
 _CHECKS: dict[str, str] = {
+    SOURCES_CHECK: SOURCES_DESCRIPTION,
     "schema": "Stored events keep the contract of catalyst_events.",
     "no_look_ahead": (
         "The first bar of an event starts at or after its publication, within a session."
@@ -175,6 +155,9 @@ def catalyst_events_checks(
         markets = platform.catalysts.markets(bounds[0], bounds[1])
     wanted = {each.name for each in context.selected_asset_check_keys}
     error, warn = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
+    if SOURCES_CHECK in wanted:
+        finding = sources_finding(platform, _KEY.to_user_string())
+        yield finding_result(_KEY, finding, error, finding.count)
     if "schema" in wanted:
         yield contract_result(_KEY, validate_catalysts, events)
     if "no_look_ahead" in wanted:
@@ -205,7 +188,7 @@ def _result(
             "source_id": row["source_id"],
             "form": row["form"],
             "published_at": row["published_at"].isoformat(),
-            "first_tradable_at": row["first_tradable_at"].isoformat(),
+            "first_tradable_at": str(row["first_tradable_at"]),
         }
         for row in found.head(SHOWN_ROWS).to_dict("records")
     ]

@@ -1,26 +1,51 @@
 """Prices of exchanges that only show the present: sampled, stored, and marked as sampled."""
 
+from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
 
 import dagster as dg
 
+from scizor_assets.check_results import finding_result
 from scizor_assets.common import OWNERS, failures
-from scizor_assets.partitions import day_partitions
-from scizor_resources.pipeline.accounts import ProviderRun, sample_run
+from scizor_assets.ledgers import (
+    SOURCES_CHECK,
+    SOURCES_DESCRIPTION,
+    ask_sources,
+    run_of,
+    sources_finding,
+)
+from scizor_assets.partitions import day_partitions, window_of_run
+from scizor_core.bar_checks import SHOWN_ROWS, Finding
+from scizor_resources.collectors import Collector
+from scizor_resources.pipeline.accounts import Account
 from scizor_resources.platform import Platform
+
+_KEY = dg.AssetKey(["exchange", "coinspot_prices"])
+_SOURCE = "coinspot"
+#: Share of the five minutes of a day that a coin should have been seen in.
+LEAST_COVERAGE = 0.95
+#: Bid and ask further apart than this make the price between them doubtful.
+WIDEST_SPREAD_PERCENT = 10.0
+_SLOT = timedelta(minutes=5)
+_DAY = timedelta(days=1)
 
 
 @dg.asset(
-    key=["exchange", "coinspot_prices"],
+    key=_KEY,
     partitions_def=day_partitions(),
     group_name="exchange",
     kinds={"python", "postgres"},
     owners=OWNERS,
     code_version="1",
+    freshness_policy=dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(days=1), warn_window=timedelta(hours=1)
+    ),
     description=(
         "Prices of CoinSpot, which has no history: each run looks once and keeps the last look of "
-        "each five minutes. A day that is over cannot be sampled any more. "
-        "SQL: exchange.coinspot_prices, price_data_5min."
+        "each five minutes, with the spread between bid and ask. A day that is over cannot be "
+        "sampled any more. SQL: exchange.coinspot_prices, price_data_5min."
     ),
     metadata={"dagster/table_name": "exchange.coinspot_prices"},
 )
@@ -28,36 +53,94 @@ def coinspot_prices(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # generic in stubs only
     """Look at CoinSpot's prices once."""
-    began = platform.now()
-    today = began.date().isoformat()
+    today = platform.now().date().isoformat()
     if context.partition_key != today:
         reason = f"CoinSpot shows the present only: prices can be sampled for {today} alone"
         return dg.MaterializeResult(metadata={"rows": 0, "empty_reason": reason})
-    run = ProviderRun(
-        asset=context.asset_key.to_user_string(),
-        partition=context.partition_key,
-        dagster_run_id=context.op_execution_context.run_id,
-        started_at=began,
-    )
-    with (
-        failures(),
-        sample_run(platform.providers, "coinspot", run, platform.now) as account,
-        closing(platform.coinspot_prices("live")) as prices,
-    ):
-        account.gate = prices.gate
-        found = prices.sample()
+    metadata: dict[str, Any] = {}
+
+    def ask(_: Collector, account: Account) -> dict[str, Any]:
+        with closing(platform.ledgers().coinspot_prices("live")) as prices:
+            account.gate = prices.gate
+            found = prices.sample()
         account.records = len(found.samples)
-        written = platform.samples.write(found.samples)
-        quarantined = platform.quality.quarantine("samples", "crypto", "5m", found.rejected)
-    return dg.MaterializeResult(
-        metadata={
-            "rows": len(found.samples),
-            "rows_written": written,
-            "rows_refused": len(found.rejected),
-            "rows_newly_quarantined": quarantined,
-            "symbols": dg.MetadataValue.json(sorted(found.samples["symbol"])),
+        metadata["rows"] = len(found.samples)
+        metadata["rows_written"] = platform.samples.write(found.samples)
+        metadata["rows_refused"] = len(found.rejected)
+        metadata["rows_newly_quarantined"] = platform.quality.quarantine(
+            "samples", "crypto", "5m", found.rejected
+        )
+        metadata["symbols"] = dg.MetadataValue.json(sorted(found.samples["symbol"]))
+        return {}
+
+    with failures():
+        asked = ask_sources(platform, run_of(context, platform), None, ask)
+        asked.raise_if_nobody_answered()
+    return dg.MaterializeResult(metadata={**metadata, **asked.metadata()})
+
+
+_CHECKS: dict[str, str] = {
+    SOURCES_CHECK: SOURCES_DESCRIPTION,
+    "coverage": (
+        f"Each coin was seen in {100 * LEAST_COVERAGE:.0f} % of the five minutes of the day since "
+        "the first look: a warning that lists those that were not."
+    ),
+    "spread": (
+        f"Bid and ask are no more than {WIDEST_SPREAD_PERCENT:.0f} % apart and do not cross: a "
+        "warning that lists the widest."
+    ),
+}
+
+
+@dg.multi_asset_check(
+    name="exchange_coinspot_prices_checks",
+    specs=[
+        dg.AssetCheckSpec(name, asset=_KEY, description=description)
+        for name, description in _CHECKS.items()
+    ],
+    can_subset=True,
+)
+def coinspot_prices_checks(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> Iterator[dg.AssetCheckResult]:
+    """Judge the days of the run, or the last day."""
+    now = platform.now().astimezone(UTC)
+    first, last = window_of_run(context, day_partitions()) or (now.date(), now.date() + _DAY)
+    start, end = (datetime.combine(day, time(), UTC) for day in (first, last))
+    wanted = {each.name for each in context.selected_asset_check_keys}
+    warn, error = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
+    if SOURCES_CHECK in wanted:
+        finding = sources_finding(platform, _KEY.to_user_string())
+        yield finding_result(_KEY, finding, error, finding.count)
+    with failures():
+        if "coverage" in wanted:
+            seen = platform.samples.coverage(_SOURCE, start, min(end, now))
+            yield finding_result(_KEY, _uncovered(seen, min(end, now)), warn, len(seen))
+        if "spread" in wanted:
+            rows = platform.samples.wide(_SOURCE, start, end, WIDEST_SPREAD_PERCENT)
+            finding = Finding("spread", len(rows), rows[:SHOWN_ROWS])
+            yield finding_result(_KEY, finding, warn, platform.samples.count(_SOURCE, start, end))
+
+
+def _uncovered(seen: list[dict[str, Any]], end: datetime) -> Finding:
+    """Return the coins that were seen in too few of the five minutes from the first look on."""
+    if not seen:
+        return Finding("coverage", 0, [])
+    first = min(row["first"] for row in seen)
+    slots = max(1, int((end - first) / _SLOT))
+    rows = [
+        {
+            "symbol": row["symbol"],
+            "seen": row["slots"],
+            "of": slots,
+            "percent": round(100 * row["slots"] / slots, 1),
         }
-    )
+        for row in seen
+        if row["slots"] < LEAST_COVERAGE * slots
+    ]
+    rows.sort(key=lambda row: (row["percent"], row["symbol"]))
+    return Finding("coverage", len(rows), rows[:SHOWN_ROWS])
 
 
 EXCHANGE_ASSETS: list[dg.AssetsDefinition] = [coinspot_prices]
+EXCHANGE_CHECKS: list[dg.AssetChecksDefinition] = [coinspot_prices_checks]

@@ -6,9 +6,9 @@ the UI afterwards with its partitions, metadata and check results.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 import dagster as dg
@@ -22,7 +22,16 @@ from scizor_resources.dagster_home import prepare_dagster_home, process_environm
 from scizor_resources.platform import Platform
 
 #: Assets that cannot be narrowed to some symbols.
-_WHOLE = ("marts/", "staging/", "reference/")
+_WHOLE = (
+    "marts/",
+    "staging/",
+    "reference/",
+    "glass/",
+    "human/",
+    "catalyst/",
+    "exchange/",
+    "maintenance/",
+)
 
 
 class RunFailedError(ScizorError):
@@ -40,6 +49,7 @@ class Launch:
         symbols: narrows the run to these.
         providers: narrows what bars are asked of to these.
         title: what the run does, for progress displays.
+        config: further run config of the assets, as their config classes have it.
     """
 
     assets: tuple[str, ...]
@@ -48,6 +58,7 @@ class Launch:
     symbols: tuple[str, ...] | None = None
     title: str = ""
     providers: tuple[str, ...] | None = None
+    config: Mapping[str, object] = field(default_factory=dict)
 
 
 class Launcher:
@@ -151,9 +162,9 @@ class Launcher:
     def _run_config(self, launch: Launch) -> dict[str, object]:
         # The console belongs to the progress display; the same lines are in the event log.
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-        ops: dict[str, dict[str, dict[str, list[str]]]] = {}
+        ops: dict[str, dict[str, dict[str, object]]] = {}
         for asset in launch.assets:
-            config = {}
+            config = dict(launch.config)
             if launch.symbols is not None and not asset.startswith(_WHOLE):
                 config["symbols"] = list(launch.symbols)
             if launch.providers is not None and "/bars_" in asset:

@@ -1,14 +1,20 @@
 """Reference data: which instruments there are, which are collected, what becomes of them."""
 
 from dataclasses import asdict
+from datetime import UTC, timedelta
 from typing import Any
 
 import dagster as dg
 
 from scizor_assets.common import OWNERS, SymbolsConfig, failures
 from scizor_core.errors import InvalidInputError, UnknownMarketError
+from scizor_core.markets import MARKETS
+from scizor_core.sessions import get_calendar
 from scizor_resources.pipeline.actions import ActionsReport
 from scizor_resources.platform import Platform
+
+#: How far the table of sessions reaches; calendars of exchanges know about a year.
+_SESSIONS_AHEAD = timedelta(days=366)
 
 
 @dg.asset(
@@ -133,4 +139,43 @@ def _metadata(report: ActionsReport) -> dict[str, Any]:
     return metadata
 
 
-REFERENCE_ASSETS: list[dg.AssetsDefinition] = [instruments, watchlist, corporate_actions]
+@dg.asset(
+    key=["reference", "sessions"],
+    group_name="reference",
+    kinds={"python", "postgres"},
+    owners=OWNERS,
+    metadata={"dagster/table_name": "reference.sessions"},
+)
+def sessions(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # generic in stubs only
+    """Sessions of every market from the first daily partition to about a year ahead, UTC.
+
+    From the calendars that place bars, with their corrections. SQL joins news and events to bars
+    by them. A session that is as it was is not touched.
+    """
+    start = platform.settings.daily_start.replace(day=1)
+    end = platform.now().astimezone(UTC).date() + _SESSIONS_AHEAD
+    with failures():
+        found = {market: get_calendar(market).sessions(start, end) for market in MARKETS}
+        written = platform.sessions.write(found)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": sum(map(len, found.values())),
+            "rows_new": written.new,
+            "rows_corrected": written.corrected,
+            "rows_deleted": written.deleted,
+            "by_market": dg.MetadataValue.json(
+                {market: len(each) for market, each in found.items()}
+            ),
+            "last_sessions": dg.MetadataValue.json(
+                {market: each[-1].session_date.isoformat() for market, each in found.items()}
+            ),
+        }
+    )
+
+
+REFERENCE_ASSETS: list[dg.AssetsDefinition] = [
+    instruments,
+    watchlist,
+    corporate_actions,
+    sessions,
+]

@@ -1,4 +1,4 @@
-"""What runs by itself while markets are open: the intraday refresh of the live profile.
+"""What runs by itself: the intraday refresh while markets are open, the ledgers, retention.
 
 The schedules are there in every profile, so that they can be switched on in the UI; with
 `SCIZOR_PROFILE=live` they run from the start.
@@ -8,11 +8,16 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from scizor_assets.catalyst import CATALYST_ASSETS
 from scizor_assets.exchange import coinspot_prices
+from scizor_assets.glass import GLASS_ASSETS
+from scizor_assets.human import HUMAN_ASSETS
+from scizor_assets.maintenance import retention
 from scizor_assets.partitions import session_partitions
 from scizor_core.markets import INTRADAY_TIMEFRAMES, MARKETS, MarketSpec
 from scizor_core.sessions import Session, get_calendar
-from scizor_resources.settings import get_settings
+from scizor_resources.collectors import Collector, collectors_of, paced
+from scizor_resources.settings import Settings, get_settings
 
 #: Yahoo is 15 to 20 minutes late with Australian prices, and the closing auction prints after the
 #: close: the session is refreshed until then.
@@ -98,7 +103,83 @@ def coinspot_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return dg.RunRequest(partition_key=today.isoformat(), tags={"dagster/priority": "10"})
 
 
+#: Tag of the runs of a schedule that looks whether its last run is still under way.
+SCHEDULE_TAG = "scizor/schedule"
+
+
+def due_collectors(asset: str, at: datetime, settings: Settings) -> list[Collector]:
+    """Return the collectors of an asset that are set up and due at that instant."""
+    return [
+        each
+        for each in (paced(known, settings) for known in collectors_of(asset))
+        if each.is_due(at) and not each.missing(settings)
+    ]
+
+
+def collections_due(asset: str, at: datetime, settings: Settings) -> dict[str, list[str]]:
+    """Return partition key -> names of the collectors to ask for it at that instant."""
+    found: dict[str, list[str]] = {}
+    for collector in due_collectors(asset, at, settings):
+        for day in collector.days(at):
+            found.setdefault(day.isoformat(), []).append(collector.name)
+    return dict(sorted(found.items()))
+
+
+def build_ledger_schedule(asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
+    """Return the schedule of an asset that several sources feed, each at its own pace."""
+    key = asset.key.to_user_string()
+    name = f"{key.replace('/', '_')}_refresh"
+    shortest = min(each.every for each in collectors_of(key))
+    quarter = shortest < timedelta(hours=1)
+    paces = ", ".join(f"{each.name} {each.schedule}" for each in collectors_of(key))
+
+    @dg.schedule(
+        name=name,
+        cron_schedule="*/15 * * * *" if quarter else "0 * * * *",
+        target=[asset],
+        default_status=_status(),
+        description=f"Asks the sources of {key} that are set up: {paces} (UTC).",
+    )
+    def refresh(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        at = context.scheduled_execution_time
+        due = collections_due(key, at, get_settings())
+        if not due:
+            return dg.SkipReason(f"No source of {key} is set up and due at {at:%H:%M} UTC.")
+        idle = [day for day in due if not _collects(context.instance, name, day)]
+        if not idle:
+            return dg.SkipReason(f"The last run for {max(due)} is still under way.")
+        return [
+            dg.RunRequest(
+                partition_key=day,
+                run_config={
+                    "ops": {
+                        key.replace("/", "__"): {"config": {"sources": due[day], "lane": "live"}}
+                    }
+                },
+                tags={"dagster/priority": "5", SCHEDULE_TAG: name},
+            )
+            for day in idle
+        ]
+
+    return refresh
+
+
+def _collects(instance: dg.DagsterInstance, schedule: str, key: str) -> bool:
+    tags = {SCHEDULE_TAG: schedule, "dagster/partition": key}
+    return bool(instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY, tags=tags), limit=1))
+
+
+retention_nightly = dg.ScheduleDefinition(
+    name="retention_nightly",
+    cron_schedule="40 2 * * *",
+    target=[retention],
+    default_status=_status(),
+    description="Takes away what is older than its table's policy allows, at 02:40 UTC.",
+)
+
 SCHEDULES: list[dg.ScheduleDefinition] = [
     *(build_refresh_schedule(market) for market in MARKETS.values()),
     coinspot_refresh,
+    *(build_ledger_schedule(asset) for asset in (*GLASS_ASSETS, *HUMAN_ASSETS, *CATALYST_ASSETS)),
+    retention_nightly,
 ]

@@ -12,7 +12,18 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from scizor_cli import bars, database, importing, listing, providers, query, status, watchlist
+from scizor_cli import (
+    bars,
+    collectors,
+    database,
+    importing,
+    listing,
+    providers,
+    query,
+    retention,
+    status,
+    watchlist,
+)
 from scizor_core.errors import ScizorError
 
 EXIT_ERROR = 1
@@ -186,6 +197,8 @@ app.command(name="query", epilog=query.EXAMPLES)(query.query)
 app.command(name="bars", epilog=bars.EXAMPLES)(bars.bars)
 app.command(name="status", epilog=status.EXAMPLES)(status.status)
 app.command(name="providers", epilog=providers.EXAMPLES)(providers.providers)
+app.add_typer(collectors.app, name="collectors")
+app.command(name="retention", epilog=retention.EXAMPLES)(retention.retention)
 app.command(name="import", epilog=importing.EXAMPLES)(importing.import_)
 
 

@@ -1,10 +1,11 @@
 """`scizor materialize`: compute an asset for one partition or a range, in this process."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from scizor_assets.launch import Launcher
+from scizor_assets.launch import Launch, Launcher
 from scizor_cli.output import console
 from scizor_core.errors import InvalidInputError
 from scizor_resources.platform import Platform
@@ -31,29 +32,46 @@ def run_materialize(
             launcher = Launcher(platform, marts=asset.startswith(("marts/", "staging/")))
         chosen = None if symbols is None else tuple(symbols)
         launches = launcher.split(asset, *_bounds(partition, range_), chosen)
-        facts: dict[str, dict[str, object]] = {}
-        progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} runs"),
-            TimeElapsedColumn(),
-            console=out,
-        )
-        with progress, launcher.instance() as instance:
-            task = progress.add_task(asset, total=len(launches))
-            for launch in launches:
-                progress.update(task, description=launch.title)
-                result = launcher.run(instance, launch)
-                progress.update(task, advance=1)
-                for event in result.get_asset_materialization_events():
-                    facts[launch.title] = {
-                        name: value.value for name, value in event.materialization.metadata.items()
-                    }
-                failed = [each for each in result.get_asset_check_evaluations() if not each.passed]
-                facts[launch.title]["checks to look at"] = ", ".join(
-                    f"{each.check_name} ({each.description})" for each in failed
-                )
+        facts = execute(out, launcher, launches, asset)
+    show_facts(out, facts)
+
+
+def execute(
+    out: Console, launcher: Launcher, launches: Sequence[Launch], task_title: str
+) -> dict[str, dict[str, object]]:
+    """Execute launches with a progress bar; returns what each said of itself, by its title.
+
+    Raises:
+        RunFailedError: a run failed.
+    """
+    facts: dict[str, dict[str, object]] = {}
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} runs"),
+        TimeElapsedColumn(),
+        console=out,
+    )
+    with progress, launcher.instance() as instance:
+        task = progress.add_task(task_title, total=len(launches))
+        for launch in launches:
+            progress.update(task, description=launch.title)
+            result = launcher.run(instance, launch)
+            progress.update(task, advance=1)
+            for event in result.get_asset_materialization_events():
+                facts[launch.title] = {
+                    name: value.value for name, value in event.materialization.metadata.items()
+                }
+            failed = [each for each in result.get_asset_check_evaluations() if not each.passed]
+            facts.setdefault(launch.title, {})["checks to look at"] = ", ".join(
+                f"{each.check_name} ({each.description})" for each in failed
+            )
+    return facts
+
+
+def show_facts(out: Console, facts: Mapping[str, Mapping[str, object]]) -> None:
+    """Print what runs said of themselves."""
     for title, metadata in facts.items():
         out.print(f"[bold]{title}[/]")
         for name, value in metadata.items():

@@ -14,6 +14,10 @@ LEAST_IMPACT = 1
 MOST_IMPACT = 10
 #: Form of the rule for everything that no other rule is for.
 ANY_FORM = "*"
+#: An insider's trade from this value in USD on matters one point more than its rule says, and from
+#: the second one on two points more.
+LARGE_VALUE_USD = 1_000_000
+VERY_LARGE_VALUE_USD = 10_000_000
 _AMENDMENT = "/A"
 _MINUTE = timedelta(minutes=1)
 
@@ -48,6 +52,20 @@ def base_form(form: str) -> str:
 def is_amendment(form: str) -> bool:
     """Say whether a form amends an earlier filing."""
     return form.endswith(_AMENDMENT)
+
+
+def impact_of_value(impact: int, value_usd: float | None) -> int:
+    """Return the impact of a trade: that of its rule, raised where much money moves.
+
+    One point from `LARGE_VALUE_USD` on, two from `VERY_LARGE_VALUE_USD` on, `MOST_IMPACT` at most.
+
+    Args:
+        impact: as the rule says.
+        value_usd: shares times price, None where it is not known.
+    """
+    value = value_usd or 0.0
+    raised = impact + (value >= LARGE_VALUE_USD) + (value >= VERY_LARGE_VALUE_USD)
+    return min(raised, MOST_IMPACT)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from scizor_core.errors import ConfigError
 from scizor_core.markets import MARKETS, Timeframe
+from scizor_core.sentiment.scorer import Scorer
 from scizor_resources.budget.breaker import ValkeyBreaker
 from scizor_resources.budget.limits import limits_of
 from scizor_resources.budget.link import ValkeyLink
@@ -22,27 +23,33 @@ from scizor_resources.budget.usage import ValkeyLedger
 from scizor_resources.budget.valkey import ValkeyBudget
 from scizor_resources.embedded.servers import EmbeddedServers
 from scizor_resources.endpoints import Endpoints
+from scizor_resources.ledgers import Ledgers
 from scizor_resources.pipeline.actions import ActionCollector
+from scizor_resources.pipeline.catalysts import EventPipeline
 from scizor_resources.pipeline.collect import BarCollector
 from scizor_resources.pipeline.completeness import CompletenessMeter
+from scizor_resources.pipeline.stories import StoryPipeline
 from scizor_resources.providers.base import BarSource
-from scizor_resources.providers.coinspot.prices import CoinspotPrices
 from scizor_resources.providers.coinspot.source import CoinspotSource
-from scizor_resources.providers.defillama.client import DefillamaFundamentals
-from scizor_resources.providers.edgar.client import EdgarFilings
 from scizor_resources.providers.gate import Gate, Lane
 from scizor_resources.providers.registry import PROVIDERS
 from scizor_resources.providers.tape import TapeSource
+from scizor_resources.samples.server import SampleServer
+from scizor_resources.scorers import make_scorer
 from scizor_resources.settings import Settings, load_settings
 from scizor_resources.stores import schema
 from scizor_resources.stores.actions import ActionStore
 from scizor_resources.stores.catalysts import CatalystStore
 from scizor_resources.stores.fundamentals import FundamentalStore
 from scizor_resources.stores.listings import Listings
+from scizor_resources.stores.on_chain import OnChainStore
 from scizor_resources.stores.providers import ProviderStore
 from scizor_resources.stores.quality import QualityStore
 from scizor_resources.stores.reference import ReferenceStore
+from scizor_resources.stores.retention import RetentionStore
 from scizor_resources.stores.samples import SampleStore
+from scizor_resources.stores.sessions import SessionStore
+from scizor_resources.stores.stories import StoryStore
 from scizor_resources.stores.warehouse import Warehouse
 
 
@@ -67,6 +74,7 @@ class Platform:
     servers: EmbeddedServers | None = None
     now: Callable[[], datetime] = utc_now
     _sources: dict[tuple[str, Lane], BarSource] = field(default_factory=dict, repr=False)
+    _samples: SampleServer | None = field(default=None, repr=False)
 
     @classmethod
     def open(cls, settings: Settings | None = None, *, migrate: bool = False) -> "Platform":
@@ -109,6 +117,9 @@ class Platform:
             if close is not None:
                 close()
         self._sources.clear()
+        if self._samples is not None:
+            self._samples.close()
+            self._samples = None
         self.link.close()
         self.warehouse.close()
         if self.servers is not None:
@@ -161,6 +172,11 @@ class Platform:
         return SampleStore(self.warehouse)
 
     @cached_property
+    def sessions(self) -> SessionStore:
+        """Sessions of the markets, for SQL."""
+        return SessionStore(self.warehouse)
+
+    @cached_property
     def fundamentals(self) -> FundamentalStore:
         """Value locked, fees, revenue and volume of protocols, with what was known when."""
         return FundamentalStore(self.warehouse)
@@ -169,6 +185,21 @@ class Platform:
     def catalysts(self) -> CatalystStore:
         """Events that move prices, and the rules of their impact."""
         return CatalystStore(self.warehouse)
+
+    @cached_property
+    def on_chain(self) -> OnChainStore:
+        """Metrics of coins and tokens, with what was known when."""
+        return OnChainStore(self.warehouse)
+
+    @cached_property
+    def stories(self) -> StoryStore:
+        """News and posts with their sentiment."""
+        return StoryStore(self.warehouse)
+
+    @cached_property
+    def retention(self) -> RetentionStore:
+        """What is older than its table's policy allows."""
+        return RetentionStore(self.warehouse)
 
     @cached_property
     def tape(self) -> TapeSource:
@@ -204,43 +235,25 @@ class Platform:
             self._sources[name, lane] = spec.make(self.settings, gate, lambda: self.now())
         return self._sources[name, lane]
 
-    def coinspot_prices(self, lane: Lane = "live") -> CoinspotPrices:
-        """Return a new client for CoinSpot's current prices."""
-        return CoinspotPrices(
-            self.gate("coinspot", lane),
-            base_url=self.settings.coinspot_base_url,
-            timeout_seconds=self.settings.provider_timeout_seconds,
-            now=lambda: self.now(),
-        )
+    def ledgers(self, until: datetime | None = None) -> Ledgers:
+        """Return what makes the clients of on-chain metrics, stories and events.
 
-    def defillama(self, lane: Lane = "backfill") -> DefillamaFundamentals:
-        """Return a new client for DefiLlama's fundamentals of protocols."""
-        return DefillamaFundamentals(
-            self.gate("defillama", lane),
-            base_url=self.settings.defillama_base_url,
-            timeout_seconds=self.settings.provider_timeout_seconds,
-            now=lambda: self.now(),
-        )
-
-    def edgar_filings(self, lane: Lane = "backfill") -> EdgarFilings:
-        """Return a new client for what companies file with the SEC.
-
-        Raises:
-            ConfigError: SCIZOR_EDGAR_USER_AGENT is not set.
+        Args:
+            until: end of the window that will be asked for; it sets the clock of samples.
         """
-        if not self.settings.edgar_user_agent:
-            raise ConfigError(
-                "SEC EDGAR wants to know who asks: set SCIZOR_EDGAR_USER_AGENT to company name and "
-                "contact address, for example 'Example Pty Ltd data@example.com'."
-            )
-        return EdgarFilings(
-            self.gate("edgar", lane),
-            user_agent=self.settings.edgar_user_agent,
-            base_url=self.settings.edgar_base_url,
-            www_base_url=self.settings.edgar_www_base_url,
-            timeout_seconds=self.settings.provider_timeout_seconds,
-            now=lambda: self.now(),
+        return Ledgers(
+            self.settings,
+            self.gate,
+            lambda: self.now(),
+            samples=self._sample_server() if self.settings.samples else None,
+            until=until,
         )
+
+    def _sample_server(self) -> SampleServer:
+        if self._samples is None:
+            self._samples = SampleServer()
+            self._samples.start()
+        return self._samples
 
     def gate(self, provider: str, lane: Lane = "backfill") -> Gate:
         """Return the gate that calls to a provider pass; all processes share what is behind it."""
@@ -312,6 +325,35 @@ class Platform:
             collector=lambda market, timeframe: self.collector(market, timeframe, "repair"),
             now=self.now,
         )
+
+    @cached_property
+    def events(self) -> EventPipeline:
+        """What keeps the events that sources find."""
+        return EventPipeline(
+            self.reference,
+            self.catalysts,
+            self.quality,
+            watch_new_coins=self.settings.collect_new_listings,
+        )
+
+    def story_pipeline(self, ledgers: Ledgers) -> StoryPipeline:
+        """Return what keeps the stories that sources find.
+
+        Args:
+            ledgers: whose answers they are; its clock holds.
+        """
+        return StoryPipeline(
+            reference=self.reference,
+            stories=self.stories,
+            quality=self.quality,
+            scorer=self.scorer,
+            now=ledgers.now,
+        )
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """What gives texts their sentiment."""
+        return make_scorer(self.settings)
 
     def completeness_meter(self, market: str) -> CompletenessMeter:
         """Return what measures a market's completeness."""

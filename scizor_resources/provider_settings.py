@@ -262,12 +262,12 @@ class ProviderSettings(BaseSettings):
     )
     @classmethod
     def _split_names(cls, value: Any) -> Any:
-        return _parts(value, ",")
+        return parts_of(value, ",")
 
     @field_validator("edgar_full_text", mode="before")
     @classmethod
     def _split_phrases(cls, value: Any) -> Any:
-        return _parts(value, ";")
+        return parts_of(value, ";")
 
     @field_validator("reddit_subreddits")
     @classmethod
@@ -319,7 +319,8 @@ class ProviderSettings(BaseSettings):
         return _address(value if "://" in value else f"tcp://{value}", ("tcp",))
 
 
-def _parts(value: Any, separator: str) -> Any:
+def parts_of(value: Any, separator: str) -> Any:
+    """Return the parts of a text, each once and without blanks; anything else as it is."""
     if not isinstance(value, str):
         return value
     parts = [part.strip() for part in value.split(separator)]

@@ -15,9 +15,15 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from scizor_core.errors import ConfigError
+from scizor_core.errors import ConfigError, InvalidInputError
 from scizor_core.markets import MARKETS
-from scizor_resources.provider_settings import PHRASES, PROVIDER_NAMES, ProviderSettings
+from scizor_core.retention import policies
+from scizor_resources.provider_settings import (
+    PHRASES,
+    PROVIDER_NAMES,
+    ProviderSettings,
+    parts_of,
+)
 
 #: What `SCIZOR_PROFILE=live` does to the chains: real providers that need no key.
 LIVE_CHAINS: dict[str, tuple[str, ...]] = {
@@ -53,6 +59,16 @@ class Settings(ProviderSettings):
     profile: Literal["live"] | None = Field(
         None, description="live: keyless real providers, refreshed while their markets are open."
     )
+    sentiment_model: str | None = Field(
+        None,
+        description="Text classifier that scores texts in place of the lexicon, a name on the "
+        "Hugging Face hub or a directory; needs the extra 'model'.",
+    )
+    retention: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Days that tables keep their rows where the default does not suit, comma "
+        "separated: news_sentiment=120; 0 keeps everything.",
+    )
     samples: bool = Field(
         False,
         description="Read the on-chain, sentiment and catalyst sources from hand-written samples "
@@ -84,6 +100,20 @@ class Settings(ProviderSettings):
                 raise ValueError(
                     f"'{provider}' is not a provider; known: {', '.join(PROVIDER_NAMES)}"
                 )
+        return value
+
+    @field_validator("retention", mode="before")
+    @classmethod
+    def _split_retention(cls, value: Any) -> Any:
+        return parts_of(value, ",")
+
+    @field_validator("retention")
+    @classmethod
+    def _are_policies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            policies(value)
+        except InvalidInputError as error:
+            raise ValueError(str(error)) from None
         return value
 
     @field_validator("home", "tape_dir")

@@ -20,6 +20,10 @@ _EVENT_COLUMNS: tuple[str, ...] = tuple(
 _KEY = ("source", "source_id")
 #: What stays as it was when an event is seen again.
 _FIRST_SEEN = ("detected_at",)
+#: A date of a calendar is news when it is first seen; events of this form stay as they were then
+#: in these columns, and so does their first bar.
+_FIRST_SEEN_FORM = "scheduled"
+_FIRST_SEEN_OF_FORM = ("published_at", "description", "accepted_text")
 _CHANGING = tuple(name for name in _EVENT_COLUMNS if name not in (*_KEY, *_FIRST_SEEN))
 
 
@@ -83,6 +87,20 @@ class CatalystStore:
             cursor.executemany(_WRITE_LINK, links)
             return CatalystsWritten(written, max(cursor.rowcount, 0))
 
+    def link_duplicates(self) -> int:
+        """Name, in each second report of a matter, the event that counts.
+
+        Results in a calendar are a second report of the filing with them (8-K, item 2.02) of the
+        same day or a day beside it, whose time is exact. An announcement is a second report of one
+        with the same title and kind in the week before.
+
+        Returns:
+            Number of events whose link changed.
+        """
+        with self._warehouse.connect() as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK_KEY])
+            return max(connection.execute(_LINK_DUPLICATES).rowcount, 0)
+
     def read(self, start: datetime, end: datetime) -> pd.DataFrame:
         """Return events with `start <= published_at < end`, one row per event and instrument.
 
@@ -142,19 +160,64 @@ def _listed(names: tuple[str, ...], pattern: str) -> str:
     return ", ".join(pattern.format(name) for name in names)
 
 
+def _kept(name: str) -> str:
+    """Return what a column of an event becomes when the event is seen again."""
+    if name not in _FIRST_SEEN_OF_FORM:
+        return f"excluded.{name}"
+    return f"CASE e.form WHEN '{_FIRST_SEEN_FORM}' THEN e.{name} ELSE excluded.{name} END"
+
+
+_CHANGED = ", ".join(map(_kept, _CHANGING))
+
+
 _WRITE_EVENT = (
     f"INSERT INTO public.catalyst_events AS e ({_listed(_EVENT_COLUMNS, '{}')}) "  # noqa: S608  # names are constants
     f"VALUES ({_listed(_EVENT_COLUMNS, '%({})s')}) "
-    f"ON CONFLICT (source, source_id) DO UPDATE SET {_listed(_CHANGING, '{0} = excluded.{0}')}, "
-    f"updated_at = now() WHERE ({_listed(_CHANGING, 'e.{}')}) "
-    f"IS DISTINCT FROM ({_listed(_CHANGING, 'excluded.{}')})"
+    f"ON CONFLICT (source, source_id) DO UPDATE SET ({_listed(_CHANGING, '{}')}) = "
+    f"({_CHANGED}), updated_at = now() "
+    f"WHERE ({_listed(_CHANGING, 'e.{}')}) IS DISTINCT FROM ({_CHANGED})"
 )
 _WRITE_LINK = (
-    "INSERT INTO public.catalyst_event_instruments AS i "
+    "INSERT INTO public.catalyst_event_instruments AS i "  # noqa: S608  # the form is a constant
     "(catalyst_event_id, instrument_id, first_tradable_at) "
     "SELECT catalyst_event_id, %(instrument_id)s, %(first_tradable_at)s "
     "FROM public.catalyst_events WHERE source = %(source)s AND source_id = %(source_id)s "
     "ON CONFLICT (catalyst_event_id, instrument_id) DO UPDATE "
     "SET first_tradable_at = excluded.first_tradable_at "
-    "WHERE i.first_tradable_at IS DISTINCT FROM excluded.first_tradable_at"
+    "WHERE i.first_tradable_at IS DISTINCT FROM excluded.first_tradable_at "
+    "AND NOT EXISTS (SELECT 1 FROM public.catalyst_events AS e "
+    f"WHERE e.catalyst_event_id = i.catalyst_event_id AND e.form = '{_FIRST_SEEN_FORM}')"
 )
+_LINK_DUPLICATES = """
+WITH originals AS (
+    SELECT DISTINCT ON (d.catalyst_event_id) d.catalyst_event_id, o.source || ' ' || o.source_id
+        AS duplicate_of
+    FROM public.catalyst_events AS d
+    JOIN public.catalyst_event_instruments AS di USING (catalyst_event_id)
+    JOIN public.catalyst_event_instruments AS oi USING (instrument_id)
+    JOIN public.catalyst_events AS o ON o.catalyst_event_id = oi.catalyst_event_id
+    WHERE d.source LIKE '%finnhub_earnings' AND d.type = 'earnings'
+        AND o.source LIKE '%edgar' AND o.type = 'earnings' AND NOT o.is_amendment
+        AND (d.source LIKE 'sample:%') = (o.source LIKE 'sample:%')
+        AND abs(d.report_date - coalesce(o.report_date, o.filing_date)) <= 1
+    ORDER BY d.catalyst_event_id, abs(d.report_date - coalesce(o.report_date, o.filing_date)),
+        o.published_at, o.source_id
+), announcements AS (
+    SELECT DISTINCT ON (d.catalyst_event_id) d.catalyst_event_id, o.source || ' ' || o.source_id
+        AS duplicate_of
+    FROM public.catalyst_events AS d
+    JOIN public.catalyst_events AS o ON o.source = d.source AND o.type = d.type
+        AND lower(o.title) = lower(d.title) AND o.catalyst_event_id <> d.catalyst_event_id
+        AND (o.published_at, o.source_id) < (d.published_at, d.source_id)
+        AND o.published_at > d.published_at - interval '7 days'
+    WHERE d.source LIKE '%coinspot_announcements'
+    ORDER BY d.catalyst_event_id, o.published_at, o.source_id
+), wanted AS (
+    SELECT * FROM originals UNION ALL SELECT * FROM announcements
+)
+UPDATE public.catalyst_events AS e
+SET duplicate_of = coalesce(w.duplicate_of, ''), updated_at = now()
+FROM public.catalyst_events AS same LEFT JOIN wanted AS w USING (catalyst_event_id)
+WHERE same.catalyst_event_id = e.catalyst_event_id
+    AND e.duplicate_of <> coalesce(w.duplicate_of, '')
+"""

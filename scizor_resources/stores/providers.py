@@ -97,6 +97,24 @@ class ProviderStore:
             found[row["provider"]]["last_error"] = dict(row)
         return found
 
+    def last_runs_by_asset(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return (provider, asset) -> the last run of that provider for that asset.
+
+        Beside the columns of `collector_runs` each has `runs`, `errors` and `success_rate` of the
+        last 30 days.
+        """
+        with self._warehouse.connect() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT ON (r.provider, r.asset) r.*, c.runs, c.errors, c.success_rate "
+                "FROM public.collector_runs AS r JOIN (SELECT provider, asset, count(*) AS runs, "
+                "count(*) FILTER (WHERE status <> 'success') AS errors, "
+                "avg((status = 'success')::integer)::float8 AS success_rate "
+                "FROM public.collector_runs WHERE started_at > now() - interval '30 days' "
+                "GROUP BY provider, asset) AS c USING (provider, asset) "
+                "ORDER BY r.provider, r.asset, r.started_at DESC, r.collector_run_id DESC"
+            ).fetchall()
+        return {(row["provider"], row["asset"]): dict(row) for row in rows}
+
     def write_disagreements(
         self, timeframe: Timeframe, found: pd.DataFrame, instrument_ids: dict[str, int]
     ) -> int:

@@ -61,6 +61,44 @@ class SampleStore:
             [source, list(symbols), start, end],
         )
 
+    def coverage(self, source: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
+        """Return per symbol in how many five minutes of `[start, end)` it was seen, and since when.
+
+        Returns:
+            Rows symbol, slots, first (start of the first five minutes, UTC), by symbol.
+        """
+        with self._warehouse.connect() as connection:
+            return connection.execute(
+                'SELECT symbol, count(*) AS slots, min("timestamp") AS first '
+                "FROM public.price_data_5min "
+                'WHERE source = %s AND "timestamp" >= %s AND "timestamp" < %s '
+                "GROUP BY symbol ORDER BY symbol",
+                [source, start, end],
+            ).fetchall()
+
+    def count(self, source: str, start: datetime, end: datetime) -> int:
+        """Return the number of samples in `[start, end)`."""
+        return sum(row["slots"] for row in self.coverage(source, start, end))
+
+    def wide(
+        self, source: str, start: datetime, end: datetime, percent: float
+    ) -> list[dict[str, Any]]:
+        """Return the samples whose bid and ask cross or are further apart than so many percent.
+
+        Returns:
+            Rows symbol, timestamp, bid, ask, spread_percent, widest first.
+        """
+        with self._warehouse.connect() as connection:
+            rows = connection.execute(
+                'SELECT symbol, "timestamp", bid, ask, 200 * (ask - bid) / (ask + bid) '
+                "AS spread_percent FROM public.price_data_5min "
+                'WHERE source = %s AND "timestamp" >= %s AND "timestamp" < %s '
+                "AND bid > 0 AND ask > 0 AND (ask < bid OR 200 * (ask - bid) > %s * (ask + bid)) "
+                "ORDER BY abs(ask - bid) / (ask + bid) DESC, symbol",
+                [source, start, end, percent],
+            ).fetchall()
+        return [{**row, "timestamp": row["timestamp"].isoformat()} for row in rows]
+
 
 def _or_null(value: Any) -> Any:
     return None if pd.isna(value) else value

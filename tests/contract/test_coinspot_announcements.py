@@ -381,15 +381,11 @@ def test_times_in_a_text_are_not_the_articles(lab: CoinspotAnnouncementsLab, gat
     assert list(found.events["published_at"]) == [SINCE + timedelta(hours=9)]
 
 
-def page_of(lab: CoinspotAnnouncementsLab, body: str) -> Reply:
-    return lab._page(body)
-
-
 def test_an_article_without_a_time_is_refused(lab: CoinspotAnnouncementsLab, gate: Gate) -> None:
     lab.pages_only, lab.items = True, [item(1), item(2)]
     lab.refusals = {
-        "/hc/en-us/articles/2-An-announcement": page_of(
-            lab, '<h1 class="article-title">No time</h1><div class="article-body">x</div>'
+        "/hc/en-us/articles/2-An-announcement": lab.page(
+            '<h1 class="article-title">No time</h1><div class="article-body">x</div>'
         )
     }
 
@@ -404,7 +400,7 @@ def test_pages_of_articles_that_all_lack_a_part_are_drift(
     lab: CoinspotAnnouncementsLab, gate: Gate, count: int
 ) -> None:
     lab.pages_only, lab.items = True, [item(n) for n in range(count)]
-    changed = page_of(lab, '<h1 class="article-title">No time</h1><div class="text">x</div>')
+    changed = lab.page('<h1 class="article-title">No time</h1><div class="text">x</div>')
     lab.refusals = {f"/hc/en-us/articles/{n}-An-announcement": changed for n in range(count)}
 
     with pytest.raises(SchemaDrift, match="time.datetime"):
@@ -442,7 +438,7 @@ def test_links_to_other_hosts_and_places_are_not_followed(
         f'<li class="article-list-item"><a class="article-list-link" href="{href}">x</a></li>'
         for href in ("https://evil.example/hc/en-us/articles/1-An-announcement", "/login", "//x/y")
     )
-    lab.refusals = {SECTION: page_of(lab, links)}
+    lab.refusals = {SECTION: lab.page(links)}
 
     fetch(lab, gate)
 

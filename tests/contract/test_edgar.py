@@ -47,6 +47,7 @@ SINCE, UNTIL = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=U
 TIMEOUT_SECONDS = 1.5
 AGENT = "Example Pty Ltd data@example.com"
 APPLE = 320193
+RULES = RuleTable(rule for rule in default_rules() if rule.source == "edgar")
 EARNINGS = filing(3, "8-K", "2026-11-18T16:05:10", items="2.02,9.01", reportDate="2026-11-18")
 
 
@@ -108,6 +109,7 @@ def client(lab: EdgarLab, gate: Gate, user_agent: str = AGENT) -> EdgarFilings:
         user_agent=user_agent,
         base_url=lab.url,
         www_base_url=lab.url,
+        search_base_url=lab.url,
         timeout_seconds=TIMEOUT_SECONDS,
         now=lambda: NOW,
     )
@@ -384,7 +386,7 @@ def batch(
     return events_of(
         companies,
         {APPLE: [7]} if watched is None else watched,
-        RuleTable(default_rules()),
+        RULES,
         since=since,
         until=until,
         calendar=get_calendar("us"),
@@ -451,9 +453,9 @@ def test_a_filing_of_two_companies_is_one_event_with_the_instruments_of_both(
 def test_every_default_rule_can_be_stored() -> None:
     rules = default_rules()
 
-    assert len({(rule.form, rule.item) for rule in rules}) == len(rules)
+    assert len({(rule.source, rule.form, rule.item) for rule in rules}) == len(rules)
     assert all(rule.impact is None or 1 <= rule.impact <= 10 for rule in rules)
-    assert RuleTable(rules).match("a form that nobody knows") is not None
+    assert RULES.match("a form that nobody knows") is not None
 
 
 def test_a_long_name_does_not_break_the_contract(lab: EdgarLab, edgar: EdgarFilings) -> None:

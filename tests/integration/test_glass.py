@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from scizor_assets.glass import protocol_fundamentals, protocol_fundamentals_checks
+from scizor_assets.ledgers import LedgerConfig
 from scizor_core.errors import ContractError, InvalidInputError
 from scizor_resources.platform import Platform
-from tests.contract.lab.defillama_server import DefillamaLab, chart, tvl
+from tests.contract.lab.defillama_server import DefillamaLab, chain_tvl, chart, stablecoins, tvl
 
 from .helpers import execute, query
 
@@ -36,9 +37,22 @@ def lab() -> Iterator[DefillamaLab]:
 @pytest.fixture
 def glass(platform: Platform, lab: DefillamaLab) -> Platform:
     platform.settings = platform.settings.model_copy(
-        update={"defillama_base_url": lab.url, "defillama_protocols": ("aave",)}
+        update={
+            "defillama_base_url": lab.url,
+            "defillama_stablecoins_base_url": lab.url,
+            "defillama_protocols": ("aave",),
+            "defillama_chains": (),
+        }
     )
     return platform
+
+
+@pytest.fixture
+def chains(glass: Platform, lab: DefillamaLab) -> Platform:
+    """Let the platform follow Ethereum as well."""
+    glass.settings = glass.settings.model_copy(update={"defillama_chains": ("Ethereum",)})
+    give_chain(lab, 500.0)
+    return glass
 
 
 def give(lab: DefillamaLab, value: Any, day: str = FRIDAY) -> None:
@@ -49,10 +63,19 @@ def give(lab: DefillamaLab, value: Any, day: str = FRIDAY) -> None:
     }
 
 
+def give_chain(lab: DefillamaLab, value: Any, day: str = FRIDAY) -> None:
+    """Let the provider say that so much was locked on Ethereum, and the supply was 70 and 90."""
+    lab.chain_tvls["Ethereum"] = chain_tvl((day, value))
+    lab.stablecoins = {
+        "Ethereum": stablecoins((day, {"peggedUSD": 60.0, "peggedEUR": 10.0})),
+        "all": stablecoins((day, {"peggedUSD": 90.0})),
+    }
+
+
 def run(platform: Platform, at: datetime, partition: str = FRIDAY) -> dict[str, Any]:
     platform.now = lambda: at
     context = dg.build_asset_context(partition_key=partition)
-    metadata = protocol_fundamentals(context, platform).metadata
+    metadata = protocol_fundamentals(context, LedgerConfig(), platform).metadata
     return {
         name: value.value if isinstance(value, dg.MetadataValue) else value
         for name, value in metadata.items()
@@ -261,6 +284,51 @@ def test_a_name_in_any_script_is_kept(glass: Platform, lab: DefillamaLab) -> Non
     assert [row["protocol_name"] for row in rows(glass)] == ["👻 آفي\ufffd"]
 
 
+# --- chains -------------------------------------------------------------------------------
+
+
+def test_a_day_is_stored_with_the_chains_that_are_followed(chains: Platform) -> None:
+    metadata = run(chains, MORNING)
+
+    stored = query(chains, "SELECT * FROM public.protocol_fundamentals WHERE protocol <> 'aave'")
+    assert {(row["protocol"], row["metric"]): row["value_usd"] for row in stored} == {
+        ("chain:ethereum", "chain_tvl"): 500.0,
+        ("chain:ethereum", "stablecoin_supply"): 70.0,
+        ("chain:all", "stablecoin_supply"): 90.0,
+    }
+    assert {row["protocol_name"] for row in stored} == {"Ethereum", "All chains"}
+    assert metadata["chains_asked"] == ["Ethereum"]
+    assert (metadata["rows"], metadata["provider_requests"]) == (4, 7)
+
+
+def test_a_restated_value_of_a_chain_is_returned_as_it_was_known(
+    chains: Platform, lab: DefillamaLab
+) -> None:
+    run(chains, MORNING)
+    give_chain(lab, 510.0)
+
+    assert run(chains, NOON)["rows_restated"] == 1
+
+    known = [
+        chains.fundamentals.read(
+            date(2026, 11, 20),
+            date(2026, 11, 21),
+            protocols=["chain:ethereum"],
+            metrics=["chain_tvl"],
+            as_of=as_of,
+        )
+        for as_of in (MORNING, NOON)
+    ]
+    assert [list(each["value_usd"]) for each in known] == [[500.0], [510.0]]
+
+
+def test_the_running_day_of_a_chain_is_partial(chains: Platform, lab: DefillamaLab) -> None:
+    give(lab, 100.0, TODAY)
+    give_chain(lab, 500.0, TODAY)
+
+    assert run(chains, NOON, TODAY)["rows_partial"] == 4
+
+
 # --- checks, as Dagster runs them ---------------------------------------------------------
 
 
@@ -299,12 +367,19 @@ def check_alone(platform: Platform, at: datetime) -> dict[str, dg.AssetCheckEval
     return {each.check_name: each for each in result.get_asset_check_evaluations()}
 
 
+def series_of(result: dg.AssetCheckEvaluation) -> set[tuple[str, str]]:
+    """Return the protocols and metrics that a check names."""
+    rows: Any = result.metadata["first_rows"].value
+    return {(row["protocol"], row["metric"]) for row in rows}
+
+
 def test_checks_pass_on_sound_days_of_a_backfill_in_one_run(
     glass: Platform, lab: DefillamaLab
 ) -> None:
     checks = materialize(glass, MORNING, "2026-11-19", FRIDAY)
 
     assert {name: each.passed for name, each in checks.items()} == {
+        "sources": True,
         "schema": True,
         "freshness": True,
         "jumps": True,
@@ -348,6 +423,32 @@ def test_a_protocol_of_which_nothing_is_stored_is_a_warning(glass: Platform) -> 
 
     assert not fresh.passed
     assert "protocol aave, metric tvl" in str(fresh.description)
+
+
+def test_a_chain_of_which_nothing_is_stored_is_a_warning_and_its_stablecoins_are_none(
+    chains: Platform,
+) -> None:
+    run(chains, MORNING)
+    execute(chains, "DELETE FROM glass.protocol_fundamental_values WHERE protocol <> 'aave'")
+
+    fresh = check_alone(chains, MORNING)["freshness"]
+
+    assert series_of(fresh) == {("chain:ethereum", "chain_tvl")}
+
+
+def test_a_stablecoin_series_that_was_seen_and_lacks_the_day_is_a_warning(
+    chains: Platform, lab: DefillamaLab
+) -> None:
+    run(chains, MORNING)
+    give(lab, 100.0, TODAY)
+    lab.chain_tvls["Ethereum"] = chain_tvl((FRIDAY, 500.0), (TODAY, 500.0))
+
+    fresh = materialize(chains, NEXT_DAY, TODAY)["freshness"]
+
+    assert series_of(fresh) == {
+        ("chain:ethereum", "stablecoin_supply"),
+        ("chain:all", "stablecoin_supply"),
+    }
 
 
 def test_a_row_that_came_in_another_way_and_breaks_the_contract_is_an_error(

@@ -1,4 +1,4 @@
-"""`EdgarFilings`: which company a ticker belongs to, and what it has filed, from SEC EDGAR.
+"""`EdgarFilings`: which company a ticker belongs to, what it has filed, and where words stand.
 
 EDGAR asks for no key, but for a User-Agent that names company and contact, and for 10 requests a
 second at most from all machines together.
@@ -6,8 +6,8 @@ second at most from all machines together.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -15,9 +15,9 @@ import pandas as pd
 from pydantic import SecretStr
 
 from scizor_core.catalysts import is_amendment
-from scizor_core.errors import InvalidInputError
-from scizor_resources.errors import AuthError, RateLimited
-from scizor_resources.providers.base import empty_rejected
+from scizor_core.errors import ContractError, InvalidInputError
+from scizor_resources.errors import AuthError, RateLimited, TransientError
+from scizor_resources.providers.base import REJECTED_COLUMNS, empty_rejected
 from scizor_resources.providers.edgar.filings import (
     SOURCE_NAME,
     Filing,
@@ -25,19 +25,39 @@ from scizor_resources.providers.edgar.filings import (
     originals,
     parse_filings,
 )
+from scizor_resources.providers.edgar.full_text import (
+    FIRST_DAY,
+    MOST_HITS,
+    Hit,
+    SearchPage,
+    parse_hits,
+    parse_page,
+)
+from scizor_resources.providers.edgar.ownership import (
+    InsiderStatement,
+    document_path,
+    parse_statement,
+)
 from scizor_resources.providers.gate import Gate
 from scizor_resources.providers.http import JsonApi, retry_after
 
 BASE_URL = "https://data.sec.gov"
 WWW_BASE_URL = "https://www.sec.gov"
+SEARCH_BASE_URL = "https://efts.sec.gov"
 TITLE = "SEC EDGAR"
 TICKERS_ENDPOINT = "/files/company_tickers.json"
 SUBMISSIONS_ENDPOINT = "/submissions/CIK{cik}.json"
 OLDER_ENDPOINT = "/submissions/{file}"
+DOCUMENT_ENDPOINT = "/Archives/edgar/data/{cik}/{accession}/{document}"
+SEARCH_ENDPOINT = "/LATEST/search-index"
+#: Companies that one search asks for; their numbers stand in the address.
+COMPANIES_PER_SEARCH = 50
 #: How long EDGAR keeps out an address that has asked too often.
 BLOCK_SECONDS = 600.0
 #: A few forms become public weeks after their filing date.
 _LATE_PUBLICATION = timedelta(days=45)
+#: Characters in which a page shows that it is one.
+_START = 200
 _OLDER_FILE = re.compile(r"CIK\d{10}-submissions-\d+\.json")
 
 
@@ -68,8 +88,23 @@ class CompanyFilings:
         return dict(Counter(filing.form for filing in self.filings))
 
 
+@dataclass
+class TextHits:
+    """What a search of the full text came to.
+
+    Attributes:
+        hits: documents, one filing may have several.
+        rejected: hits that cannot be used, columns `REJECTED_COLUMNS`.
+        notes: sentences about what is not there.
+    """
+
+    hits: list[Hit] = field(default_factory=list)
+    rejected: pd.DataFrame = field(default_factory=empty_rejected)
+    notes: list[str] = field(default_factory=list)
+
+
 class EdgarApi(JsonApi):
-    """EDGAR's two hosts answer errors in HTML; the words in it say what the matter is."""
+    """EDGAR's hosts answer errors in HTML; the words in it say what the matter is."""
 
     def _check(self, status: int, headers: Mapping[str, str], body: bytes, endpoint: str) -> Any:
         if status in (403, 429):
@@ -77,9 +112,9 @@ class EdgarApi(JsonApi):
             if status == 429 or "request rate threshold exceeded" in words:  # noqa: PLR2004
                 rest = retry_after(headers)
                 raise RateLimited(
-                    f"{self.title} answered {status} for {endpoint}: more requests than it allows "
-                    "came from this address. Calls to it pause for every process; other machines "
-                    "behind the same address count too.",
+                    f"{self.title} answered {status} for {endpoint}: this address has gone over "
+                    "its limit of 10 requests a second. Calls to it pause for every process; other "
+                    "machines behind the same address count too.",
                     provider=self.provider,
                     endpoint=endpoint,
                     status=status,
@@ -98,13 +133,14 @@ class EdgarApi(JsonApi):
 
 
 class EdgarFilings:
-    """A client of EDGAR's submissions.
+    """A client of EDGAR's submissions, statements of insiders and full-text search.
 
     Args:
-        gate: what every call passes; one for both hosts.
+        gate: what every call passes; one for all hosts.
         user_agent: company name and contact address, sent with every request.
         base_url: stands in for data.sec.gov.
         www_base_url: stands in for www.sec.gov.
+        search_base_url: stands in for efts.sec.gov.
         timeout_seconds: longest wait for one answer.
         now: clock, UTC.
 
@@ -119,12 +155,13 @@ class EdgarFilings:
         user_agent: str,
         base_url: str | None = None,
         www_base_url: str | None = None,
+        search_base_url: str | None = None,
         timeout_seconds: float = 20.0,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.gate = gate
         self._now = now
-        self._data, self._www = (
+        self._data, self._www, self._search = (
             EdgarApi(
                 SOURCE_NAME,
                 TITLE,
@@ -134,13 +171,17 @@ class EdgarFilings:
                 # It holds somebody's address: kept out of errors like a key.
                 secret_headers={"User-Agent": SecretStr(user_agent)},
             )
-            for address in (base_url or BASE_URL, www_base_url or WWW_BASE_URL)
+            for address in (
+                base_url or BASE_URL,
+                www_base_url or WWW_BASE_URL,
+                search_base_url or SEARCH_BASE_URL,
+            )
         )
 
     def close(self) -> None:
         """Close the connections; the next call opens them anew."""
-        self._data.close()
-        self._www.close()
+        for api in (self._data, self._www, self._search):
+            api.close()
 
     def tickers(self) -> dict[str, int]:
         """Return EDGAR's ticker -> number of the company (CIK), for all listed companies.
@@ -194,6 +235,91 @@ class EdgarFilings:
         name = clean(answer.get("name")) or f"CIK {cik}"
         return CompanyFilings(cik, name, tuple(book.filings.values()), book.rejected)
 
+    def insider_statement(self, filing: Filing) -> InsiderStatement:
+        """Return what a statement of an insider (Forms 3, 4, 5) says.
+
+        Raises:
+            ContractError: the document cannot be read; the message is the reason.
+            BadRequest: EDGAR has no such document.
+            RateLimited, AuthError, TransientError: the document could not be had.
+        """
+        text = self._www.get_text(
+            document_path(filing), endpoint=DOCUMENT_ENDPOINT, accept="application/xml, text/xml"
+        )
+        if text[:_START].lstrip("\ufeff \t\r\n").lower().startswith(("<!doctype html", "<html")):
+            raise TransientError(
+                f"{TITLE} answered {DOCUMENT_ENDPOINT} with a page in place of the document. Try "
+                "again; if it stays so, check the base URL.",
+                provider=SOURCE_NAME,
+                endpoint=DOCUMENT_ENDPOINT,
+                status=200,
+            )
+        return parse_statement(text)
+
+    def search(self, phrase: str, ciks: Sequence[int], first: date, last: date) -> TextHits:
+        """Return the documents of some companies' filings in which a phrase stands.
+
+        What has more hits than an answer reaches is asked for in halves, by days and then by
+        companies; of one company's day with too many there is a note.
+
+        Args:
+            phrase: words that stand together; quotation marks in it are left out.
+            ciks: companies.
+            first: first filing date; documents since 2001 are searched.
+            last: last filing date.
+
+        Raises:
+            ProviderError: an answer could not be had, or has not the agreed shape.
+        """
+        found, refused = TextHits(), list[dict[str, Any]]()
+        words = " ".join(phrase.replace('"', " ").split())
+        parts = [
+            _Part(tuple(ciks[start : start + COMPANIES_PER_SEARCH]), max(first, FIRST_DAY), last)
+            for start in range(0, len(ciks), COMPANIES_PER_SEARCH)
+        ]
+        while words and parts:
+            part = parts.pop(0)
+            if part.first > part.last:
+                continue
+            page = self._search_page(words, part, 0)
+            if page.is_capped and (halves := part.halves()):
+                parts[:0] = halves
+                continue
+            count = 0
+            while page.rows:
+                count += len(page.rows)
+                hits, wrong = parse_hits(page.rows, now=self._now(), origin=SEARCH_ENDPOINT)
+                found.hits += hits
+                refused += wrong
+                if page.is_partial or count >= min(page.total, MOST_HITS):
+                    break
+                page = self._search_page(words, part, count)
+            if page.is_capped or page.is_partial or count < page.total:
+                found.notes.append(
+                    f"The full-text search for '{words}' gave {count:,} documents of {part} and "
+                    "there are more."
+                )
+        if refused:
+            found.rejected = pd.DataFrame(refused, columns=list(REJECTED_COLUMNS))
+        return found
+
+    def _search_page(self, words: str, part: "_Part", offset: int) -> SearchPage:
+        answer = self._search.get(
+            SEARCH_ENDPOINT,
+            {
+                "q": f'"{words}"',
+                "dateRange": "custom",
+                "startdt": part.first.isoformat(),
+                "enddt": part.last.isoformat(),
+                "ciks": ",".join(f"{cik:010d}" for cik in part.ciks),
+                **({"from": offset} if offset else {}),
+            },
+        )
+        try:
+            return parse_page(answer)
+        except ContractError as error:
+            raise self._search.drift(SEARCH_ENDPOINT, str(error)) from None
+
     def _take(self, book: "_Book", arrays: Any, endpoint: str, origin: str) -> None:
         if not isinstance(arrays, Mapping):
             raise self._data.drift(endpoint, "there are no arrays")
@@ -201,6 +327,31 @@ class EdgarFilings:
             book.add(arrays, origin)
         except InvalidInputError as error:
             raise self._data.drift(endpoint, str(error)) from None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Companies and days that one search asks for."""
+
+    ciks: tuple[int, ...]
+    first: date
+    last: date
+
+    def __str__(self) -> str:
+        return f"{len(self.ciks)} companies from {self.first} to {self.last}"
+
+    def halves(self) -> "list[_Part]":
+        """Return two parts that are this one together; none where it cannot be halved."""
+        if self.first < self.last:
+            middle = self.first + (self.last - self.first) // 2
+            after = middle + timedelta(days=1)
+            return [_Part(self.ciks, self.first, middle), _Part(self.ciks, after, self.last)]
+        if len(self.ciks) > 1:
+            half = len(self.ciks) // 2
+            return [
+                _Part(some, self.first, self.last) for some in (self.ciks[:half], self.ciks[half:])
+            ]
+        return []
 
 
 class _Book:

@@ -29,6 +29,7 @@ class Collected:
         without_company: watched symbols that EDGAR has no company for, such as many funds.
         errors: symbol -> sentence, for each symbol whose company could not be had.
         failure: the first error that another try may mend or somebody has to look at.
+        refusal: the error that has ended the asking, None where all were asked.
     """
 
     companies: list[CompanyFilings] = field(default_factory=list)
@@ -36,6 +37,7 @@ class Collected:
     without_company: list[str] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
     failure: ProviderError | None = None
+    refusal: ProviderError | None = None
 
     @property
     def rejected(self) -> pd.DataFrame:
@@ -84,17 +86,21 @@ def collect(
             continue
         symbols.setdefault(cik, []).append(symbol)
         found.instruments.setdefault(cik, []).append(instrument_id)
-    refusal: ProviderError | None = None
     for cik, names in symbols.items():
         try:
-            if refusal is not None:
-                raise refusal
+            if found.refusal is not None:
+                raise found.refusal
             found.companies.append(client.company(cik, names[0], since, until))
         except ProviderError as error:
             found.errors.update(dict.fromkeys(names, str(error)))
             if not isinstance(error, BadRequest):
                 found.failure = found.failure or error
-            unreachable = isinstance(error, TransientError) and error.status is None
-            if unreachable or isinstance(error, RateLimited | AuthError):
-                refusal = error
+            if is_refusal(error):
+                found.refusal = error
     return found
+
+
+def is_refusal(error: ProviderError) -> bool:
+    """Say whether an error is meant for all calls, so that the next one need not be made."""
+    unreachable = isinstance(error, TransientError) and error.status is None
+    return unreachable or isinstance(error, RateLimited | AuthError)

@@ -23,6 +23,7 @@ import pandas as pd
 
 from scizor_core.catalysts import base_form, is_amendment
 from scizor_core.errors import InvalidInputError
+from scizor_core.privacy import mask_people
 from scizor_resources.providers.base import REJECTED_COLUMNS, empty_rejected
 
 SOURCE_NAME = "edgar"
@@ -39,6 +40,9 @@ _FURTHEST_ACCEPTANCE = timedelta(days=1)
 _FIRST_HOUR = time(6)
 _NEW_YORK = ZoneInfo("America/New_York")
 _ACCESSION = re.compile(r"\d{10}-\d{2}-\d{6}")
+#: Statements of holders above 5 %; the short names were given up at the end of 2024.
+_HOLDER = re.compile(r"(?:SC|SCHEDULE) (13[DG])(?:/A)?")
+_LONGEST_REFUSED = 200
 
 REQUIRED_ARRAYS: tuple[str, ...] = (
     "accessionNumber",
@@ -61,11 +65,11 @@ class Filing:
         items: items of an 8-K; empty for other forms.
         filing_date: EDGAR's date of the filing (Eastern).
         report_date: end of the period or day of the event, None where there is none.
-        accepted_text: time of acceptance exactly as it came.
+        accepted_text: time of acceptance exactly as it came, empty where only the day is known.
         published_at: UTC; when it was public at the latest.
         file_number: number of the registration, empty where there is none.
         document: path of the main document, empty where there is none.
-        about: what the filer calls the document.
+        about: what the filer calls the document, without names of people.
     """
 
     cik: int
@@ -107,6 +111,17 @@ def published_at(accepted_text: str, filing_date: date) -> datetime:
         raise InvalidInputError(f"'{accepted_text}' is out of reach") from None
 
 
+def end_of_day(filing_date: date) -> datetime:
+    """Return the end of a filing date in Eastern time, UTC: all filings of it were public by then.
+
+    What is accepted after 17:30 gets the next business day's date; statements of insiders and of
+    holders above 5 % may come until 22:00 and keep theirs. So the date alone says no more than
+    that a filing was public when the day was over.
+    """
+    over = datetime.combine(filing_date + timedelta(days=1), time(), _NEW_YORK)
+    return over.astimezone(UTC)
+
+
 def parse_filings(
     arrays: Mapping[str, Any], *, cik: int, symbol: str, origin: str, now: datetime
 ) -> tuple[list[Filing], pd.DataFrame]:
@@ -145,20 +160,22 @@ def originals(filings: Sequence[Filing]) -> dict[str, str]:
 
     The original has the amended form and the same report date, or the same file number where there
     is no report date, and was accepted before. Of several 8-Ks of a day it is the one that shares
-    an item. Where more than one is left, none is named.
+    an item. Of statements of holders, which all have the number of the company that they are
+    about, it has to be sent in by the same sender. Where more than one is left, none is named.
     """
     first: dict[tuple[str, object], list[Filing]] = {}
     for filing in filings:
         if not is_amendment(filing.form) and (key := _matter(filing)) is not None:
-            first.setdefault((filing.form, key), []).append(filing)
+            first.setdefault((_form_name(filing.form), key), []).append(filing)
     found: dict[str, str] = {}
     for filing in filings:
         if not is_amendment(filing.form) or (key := _matter(filing)) is None:
             continue
         candidates = [
             each
-            for each in first.get((base_form(filing.form), key), [])
+            for each in first.get((_form_name(base_form(filing.form)), key), [])
             if each.published_at <= filing.published_at
+            and (not is_of_holder(filing.form) or _sender(each) == _sender(filing))
         ]
         if len(candidates) > 1:
             candidates = [each for each in candidates if set(each.items) & set(filing.items)]
@@ -172,6 +189,44 @@ def url_of(filing: Filing) -> str:
     document = filing.document or f"{filing.accession}-index.htm"
     folder = filing.accession.replace("-", "")
     return f"{ARCHIVE_URL}/{filing.cik}/{folder}/{quote(document)}"
+
+
+def is_of_holder(form: str) -> bool:
+    """Say whether a form is a statement of a holder above 5 % (Schedules 13D and 13G)."""
+    return _HOLDER.fullmatch(form) is not None
+
+
+def is_accession(text: str) -> bool:
+    """Say whether a text is an accession number."""
+    return _ACCESSION.fullmatch(text) is not None
+
+
+def check_filing_date(filing_date: date, now: datetime) -> None:
+    """Refuse a filing date that cannot be.
+
+    Raises:
+        InvalidInputError: it is before EDGAR's first year or in the future.
+    """
+    if filing_date < FIRST_FILING_DATE:
+        raise InvalidInputError(f"filing date {filing_date} is before EDGAR's first year")
+    if filing_date > now.date() + _FURTHEST_FILING_DATE:
+        raise InvalidInputError(f"filing date {filing_date} is in the future")
+
+
+def items_of(form: str, items: Sequence[str]) -> tuple[str, ...]:
+    """Return the items of a filing; only 8-Ks have some that mean something."""
+    if base_form(form) != "8-K":
+        return ()
+    return tuple(item for each in items if (item := each.strip()))
+
+
+def _form_name(form: str) -> str:
+    return form.replace("SC 13", "SCHEDULE 13") if is_of_holder(form) else form
+
+
+def _sender(filing: Filing) -> str:
+    """Return the number of who has sent a filing in, the first part of its accession number."""
+    return filing.accession.partition("-")[0]
 
 
 def _matter(filing: Filing) -> object | None:
@@ -200,50 +255,55 @@ def _columns(arrays: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
 
 def _filing(row: Mapping[str, Any], cik: int, now: datetime) -> Filing:
     text = {name: clean(value) for name, value in row.items()}
-    if not _ACCESSION.fullmatch(text["accessionNumber"]):
+    if not is_accession(text["accessionNumber"]):
         raise InvalidInputError(f"'{text['accessionNumber']}' is no accession number")
     if not text["form"]:
         raise InvalidInputError("there is no form")
-    filing_date = _date(text["filingDate"], "filing date")
-    if filing_date < FIRST_FILING_DATE:
-        raise InvalidInputError(f"filing date {filing_date} is before EDGAR's first year")
-    if filing_date > now.date() + _FURTHEST_FILING_DATE:
-        raise InvalidInputError(f"filing date {filing_date} is in the future")
+    filing_date = date_of(text["filingDate"], "filing date")
+    check_filing_date(filing_date, now)
     public = published_at(text["acceptanceDateTime"], filing_date)
     accepted = datetime.fromisoformat(text["acceptanceDateTime"]).replace(tzinfo=UTC)
     if accepted.date() < FIRST_FILING_DATE:
         raise InvalidInputError(f"acceptance at {accepted:%Y-%m-%d} is before EDGAR's first year")
     if accepted > now + _FURTHEST_ACCEPTANCE:
         raise InvalidInputError(f"acceptance at {accepted:%Y-%m-%d} is in the future")
-    items = text["items"].split(",") if base_form(text["form"]) == "8-K" else []
     return Filing(
         cik=cik,
         accession=text["accessionNumber"],
         form=text["form"],
-        items=tuple(item for each in items if (item := each.strip())),
+        items=items_of(text["form"], text["items"].split(",")),
         filing_date=filing_date,
-        report_date=_date_or_none(text["reportDate"]),
+        report_date=date_or_none(text["reportDate"]),
         accepted_text=text["acceptanceDateTime"],
         published_at=public,
         file_number=text["fileNumber"],
         document=text["primaryDocument"],
-        about=text["primaryDocDescription"],
+        about=mask_people(text["primaryDocDescription"]),
     )
 
 
 def clean(value: Any) -> str:
     """Return a value as text without blanks around it and without what PostgreSQL cannot keep."""
-    return "" if value is None else str(value).replace("\0", "\ufffd").strip()
+    if value is None:
+        return ""
+    # Half of a surrogate pair cannot be written as UTF-8.
+    sound = str(value).encode("utf-8", "replace").decode("utf-8")
+    return sound.replace("\0", "\ufffd").strip()
 
 
-def _date(text: str, what: str) -> date:
+def date_of(text: str, what: str) -> date:
+    """Return a date.
+
+    Raises:
+        InvalidInputError: the text is none; the message says what it should be.
+    """
     try:
         return date.fromisoformat(text)
     except ValueError:
         raise InvalidInputError(f"{what} '{text}' is no date") from None
 
 
-def _date_or_none(text: str) -> date | None:
+def date_or_none(text: str) -> date | None:
     """Return a date that filers write themselves; one with a slip of the pen is none."""
     try:
         found = date.fromisoformat(text)
@@ -261,5 +321,7 @@ def _refused(row: Mapping[str, Any], symbol: str, reason: str, origin: str) -> d
         "origin": origin,
         # The newest filing comes first: a number would change with every new one.
         "row_number": None,
-        "payload": {name: str(value) for name, value in row.items()},
+        "payload": {
+            name: mask_people(clean(value))[:_LONGEST_REFUSED] for name, value in row.items()
+        },
     }

@@ -124,7 +124,7 @@ class CoinspotAnnouncementsLab(LedgerLab):
     # ---- pages
 
     def _category(self) -> Reply:
-        return self._page(
+        return self.page(
             f'<section class="section"><h2><a href="{SECTION}">News</a></h2>'
             f"{self._list(self._in_lists()[:6])}</section>"
         )
@@ -137,7 +137,7 @@ class CoinspotAnnouncementsLab(LedgerLab):
             following = (
                 f'<li class="pagination-next"><a href="{SECTION}?page={number + 1}">Next</a></li>'
             )
-        return self._page(self._list(items[(number - 1) * size : number * size]) + following)
+        return self.page(self._list(items[(number - 1) * size : number * size]) + following)
 
     def _list(self, items: list[Item]) -> str:
         if not items:
@@ -153,7 +153,7 @@ class CoinspotAnnouncementsLab(LedgerLab):
     def _article(self, item: Item) -> Reply:
         at = self.edited.get(item.id, item.at)
         updated = '<li class="meta-data">Updated</li>' if item.id in self.edited else ""
-        return self._page(
+        return self.page(
             f'<article><h1 title="x" class="article-title">{escape(item.text)}</h1>'
             f'<div class="article-author"><a href="/hc/en-us/profiles/9">{item.author or ""}</a>'
             f'<ul class="meta-group"><li class="meta-data"><time datetime="{wire_time(at)}" '
@@ -161,9 +161,10 @@ class CoinspotAnnouncementsLab(LedgerLab):
             f'<div class="article-body">{self._body(item)}</div></article>'
         )
 
-    def _page(self, content: str) -> Reply:
+    def page(self, content: str) -> Reply:
+        """Return a page of the help centre with that in its middle."""
         html = (
-            '<!DOCTYPE html><html><head><title>CoinSpot</title></head><body><ol class="breadcrumbs">'
+            "<!DOCTYPE html><html><head><title>CoinSpot</title></head><body><ol>"
             f'<li><a href="/hc/en-us">CoinSpot</a></li></ol><main role="main">{content}</main>'
             "</body></html>"
         )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scizor_core.catalysts import CatalystRule, RuleTable, first_tradable_at
+from scizor_core.catalysts import CatalystRule, RuleTable, first_tradable_at, impact_of_value
 from scizor_core.errors import ContractError
 from scizor_core.markets import MARKETS
 from scizor_core.schemas.catalysts import CATALYST_COLUMNS, catalysts_frame, validate_catalysts
@@ -143,6 +143,23 @@ def test_without_a_rule_for_all_others_an_unknown_form_is_no_event() -> None:
     assert RuleTable([]).match("POS AM") is None
 
 
+@pytest.mark.parametrize(
+    ("impact", "value", "raised"),
+    [
+        (6, None, 6),
+        (6, 0.0, 6),
+        (6, 999_999.99, 6),
+        (6, 1_000_000.0, 7),
+        (6, 9_999_999.0, 7),
+        (6, 10_000_000.0, 8),
+        (9, 10_000_000.0, 10),
+        (10, 1e12, 10),
+    ],
+)
+def test_a_trade_of_much_money_matters_more(impact: int, value: float | None, raised: int) -> None:
+    assert impact_of_value(impact, value) == raised
+
+
 # --- contract -----------------------------------------------------------------------------
 
 
@@ -174,6 +191,10 @@ def test_an_event_keeps_the_contract() -> None:
     assert tuple(validate_catalysts(event()).columns) == CATALYST_COLUMNS
 
 
+def test_an_event_without_a_page_of_its_own_keeps_the_contract() -> None:
+    assert list(validate_catalysts(event(url=""))["url"]) == [""]
+
+
 def test_no_events_keep_the_contract() -> None:
     assert validate_catalysts(catalysts_frame([])).empty
 
@@ -186,6 +207,7 @@ def test_no_events_keep_the_contract() -> None:
         ({"impact": 0}, "impact"),
         ({"amends": "0001318605-22-000001"}, "only_amendments_amend"),
         ({"url": "javascript:alert(1)"}, "url"),
+        ({"url": "https://"}, "url"),
         ({"type": "Earnings Call"}, "type"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,

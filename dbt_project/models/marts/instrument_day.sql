@@ -1,0 +1,250 @@
+{{ config(
+    materialized="incremental",
+    incremental_strategy="delete+insert",
+    unique_key=["instrument_id", "session_date"],
+    on_schema_change="fail",
+) }}
+
+{% set indicators = [
+    "sma_20", "sma_50", "sma_200", "ema_20", "rsi_14", "macd", "macd_signal", "bb_percent",
+    "atr_14", "adx_14", "obv", "volume_sma_20",
+] -%}
+{% set kinds = ["news", "social"] -%}
+{% set values = [
+    "session_open_at", "session_close_at", "open", "high", "low", "close", "volume", "return_raw",
+    "return_adjusted", "close_adjusted",
+] + indicators + [
+    "news_stories", "news_mean_score", "news_dispersion", "social_stories", "social_mean_score",
+    "social_dispersion", "events", "max_impact", "event_types", "on_chain", "completeness_score",
+    "source", "is_simulated", "is_sample", "is_final",
+] -%}
+-- A row holds what was known at its session's close. Stories, events and metrics can change, move
+-- to another session or go, which a newest stamp does not always show, and a return changes with the
+-- bar before: a row is built again when its stamp or any of its values is another.
+with sessions as (
+    select
+        sessions.*,
+        lag(sessions.close_at) over (
+            partition by sessions.market
+            order by sessions.session_date
+        ) as previous_close_at
+    from {{ source("reference", "sessions") }} as sessions
+),
+
+-- A story belongs to the first session that closes at or after its publication.
+placed_stories as (
+    select
+        stories.*,
+        closing.session_date
+    from {{ ref("stg_instrument_stories") }} as stories
+    inner join lateral (
+        select sessions.session_date
+        from {{ source("reference", "sessions") }} as sessions
+        where
+            sessions.market = stories.market
+            and sessions.close_at >= stories.published_at
+        order by sessions.close_at
+        limit 1
+    ) as closing on true
+),
+
+stories as (
+    select
+        instrument_id,
+        session_date,
+        {% for kind in kinds -%}
+        count(*) filter (where kind = '{{ kind }}') as {{ kind }}_stories,
+        avg(score order by published_at, story_id) filter (where kind = '{{ kind }}')
+            as {{ kind }}_mean_score,
+        stddev_samp(score order by published_at, story_id) filter (where kind = '{{ kind }}')
+            as {{ kind }}_dispersion,
+        {% endfor -%}
+        bool_or(is_sample) as is_sample,
+        max(updated_at) as updated_at
+    from placed_stories
+    group by instrument_id, session_date
+),
+
+events as (
+    select
+        events.instrument_id,
+        sessions.session_date,
+        count(*) as events,
+        max(events.impact) as max_impact,
+        array_agg(distinct events.type order by events.type) as event_types,
+        bool_or(events.is_sample) as is_sample,
+        max(events.updated_at) as updated_at
+    from {{ ref("stg_instrument_events") }} as events
+    inner join sessions
+        on
+            events.market = sessions.market
+            and events.first_tradable_at >= sessions.open_at
+            and events.first_tradable_at < sessions.close_at
+    where events.counts
+    group by events.instrument_id, sessions.session_date
+),
+
+-- Of each metric the last interval of the day, of a coin's own answers before samples.
+latest_metrics as (
+    select distinct on (asset, metric, day)
+        asset,
+        metric,
+        value,
+        is_sample,
+        observed_at,
+        (ts at time zone 'UTC')::date as day
+    from {{ ref("stg_on_chain_metrics") }}
+    where
+        source in ('glassnode', 'sample:glassnode')
+        and resolution <> 'snapshot'
+        and is_final
+    order by asset asc, metric asc, day asc, is_sample asc, ts desc, resolution asc
+),
+
+on_chain as (
+    select
+        asset,
+        day,
+        jsonb_object_agg(metric, value) as metrics,
+        bool_or(is_sample) as is_sample,
+        max(observed_at) as observed_at
+    from latest_metrics
+    group by asset, day
+),
+
+{% if is_incremental() %}
+-- What retention takes away stays in the rows that were built from it: where a session began before
+-- the oldest row that is left, less than was built is no correction.
+kept_since as (
+    select
+        (select min(i.published_at) from human.story_items as i where i.kind = 'news') as news,
+        (select min(i.published_at) from human.story_items as i where i.kind = 'social') as social,
+        (select min(e.published_at) from public.catalyst_events as e) as events
+),
+{% endif %}
+
+wide as materialized (
+    select
+        daily.market,
+        daily.symbol,
+        daily.instrument_id,
+        daily.session_date,
+        sessions.open_at as session_open_at,
+        sessions.close_at as session_close_at,
+        daily.open,
+        daily.high,
+        daily.low,
+        daily.close,
+        daily.volume,
+        daily.return_raw,
+        daily.return_adjusted,
+        daily.close_adjusted,
+        {% for indicator in indicators -%}
+        indicators.{{ indicator }},
+        {% endfor -%}
+        {% for kind in kinds -%}
+        {{ kept_or(kind, kind ~ "_stories", "coalesce(stories." ~ kind ~ "_stories, 0)") }},
+        {{ kept_or(kind, kind ~ "_mean_score", "stories." ~ kind ~ "_mean_score") }},
+        {{ kept_or(kind, kind ~ "_dispersion", "stories." ~ kind ~ "_dispersion") }},
+        {% endfor -%}
+        {{ kept_or("events", "events", "coalesce(events.events, 0)") }},
+        {{ kept_or("events", "max_impact", "events.max_impact") }},
+        {{ kept_or("events", "event_types", "coalesce(events.event_types, array[]::text[])") }},
+        {{ kept_or("on_chain", "on_chain", "on_chain.metrics") }},
+        quality.score as completeness_score,
+        daily.source,
+        daily.is_simulated,
+        {% if is_incremental() -%}
+        (built.is_sample and (keeps.news or keeps.social or keeps.events or keeps.on_chain)) is true
+        or {% endif -%}
+        coalesce(stories.is_sample, false)
+        or coalesce(events.is_sample, false)
+        or coalesce(on_chain.is_sample, false) as is_sample,
+        daily.is_final,
+        -- greatest() passes over nulls.
+        greatest(
+            daily.built_from_ingested_at,
+            sessions.updated_at,
+            indicators.computed_at,
+            stories.updated_at,
+            events.updated_at,
+            on_chain.observed_at,
+            quality.built_from_ingested_at
+        ) as built_from_ingested_at
+    from {{ ref("daily_bars") }} as daily
+    left join sessions
+        on daily.market = sessions.market and daily.session_date = sessions.session_date
+    left join {{ ref("stg_indicators") }} as indicators
+        on
+            daily.instrument_id = indicators.instrument_id
+            and indicators.timeframe = '1d'
+            and daily.session_date::timestamp at time zone 'UTC' = indicators.ts
+    left join {{ ref("data_quality") }} as quality
+        on
+            daily.instrument_id = quality.instrument_id
+            and quality.timeframe = '1d'
+            and daily.session_date = quality.session_date
+    left join stories
+        on
+            daily.instrument_id = stories.instrument_id
+            and daily.session_date = stories.session_date
+    left join events
+        on
+            daily.instrument_id = events.instrument_id
+            and daily.session_date = events.session_date
+    left join on_chain
+        on
+            daily.market = 'crypto'
+            and split_part(daily.symbol, '/', 1) = on_chain.asset
+            and daily.session_date - 1 = on_chain.day
+    {% if is_incremental() %}
+    left join {{ this }} as built
+        on
+            daily.instrument_id = built.instrument_id
+            and daily.session_date = built.session_date
+    cross join kept_since
+    cross join lateral (
+        select
+            {% for kind in kinds -%}
+            built.{{ kind }}_stories > coalesce(stories.{{ kind }}_stories, 0)
+            and (sessions.previous_close_at < kept_since.{{ kind }}) is not false as {{ kind }},
+            {% endfor -%}
+            built.events > coalesce(events.events, 0)
+            and (sessions.previous_close_at < kept_since.events) is not false as events,
+            on_chain.metrics is null and built.on_chain is not null as on_chain
+    ) as keeps
+    {% endif %}
+){% if is_incremental() %},
+
+changed as (
+    {{ changed_rows("wide", ["instrument_id", "session_date"]) }}
+    union distinct
+    select
+        wide.market,
+        wide.instrument_id,
+        wide.session_date
+    from wide
+    inner join {{ this }} as built
+        on
+            wide.instrument_id = built.instrument_id
+            and wide.session_date = built.session_date
+    where
+        {% for value in values -%}
+        wide.{{ value }} is distinct from built.{{ value }}{{ " or" if not loop.last }}
+        {% endfor %}
+){% endif %}
+
+select
+    wide.market,
+    wide.symbol,
+    wide.instrument_id,
+    wide.session_date,
+    {% for value in values -%}
+    wide.{{ value }},
+    {% endfor -%}
+    wide.built_from_ingested_at
+from wide
+{% if is_incremental() %}
+inner join changed
+    on wide.instrument_id = changed.instrument_id and wide.session_date = changed.session_date
+{% endif %}

@@ -1,0 +1,165 @@
+{% set horizons = {"1h": "1 hour", "1d": "1 day"} -%}
+-- depends_on: {{ ref("stg_bars_intraday") }}
+-- Nothing of the hour is used before it is over: the entry is a bar that starts after it. Bars are
+-- looked up one by one through the primary key of market.bars; the bounds on ts hold each lookup to
+-- a partition or two. Bars that still run are left out.
+with moments as (
+    select distinct
+        market,
+        instrument_id,
+        hour + interval '1 hour' as known_at
+    from {{ ref("sentiment_hourly") }}
+),
+
+timeframes (timeframe, length) as (
+    values
+    ('1m', interval '1 minute'), ('5m', interval '5 minutes'), ('15m', interval '15 minutes')
+),
+
+last_bars as materialized (
+    select
+        instruments.instrument_id,
+        timeframes.timeframe,
+        newest.ts + timeframes.length as bars_until
+    from (select distinct moments.instrument_id from moments) as instruments
+    cross join timeframes
+    inner join lateral (
+        select bars.ts
+        from market.bars as bars
+        where
+            bars.instrument_id = instruments.instrument_id
+            and bars.timeframe = timeframes.timeframe
+            and bars.is_final
+        order by bars.ts desc
+        limit 1
+    ) as newest on true
+),
+
+entries as (
+    select
+        moments.*,
+        entry.timeframe,
+        entry.length,
+        entry.ts as entry_ts,
+        entry.open as entry_price,
+        entry.session_date as entry_session_date,
+        coalesce(entry.is_simulated, false) as entry_is_simulated,
+        last_bars.bars_until
+    from moments
+    left join lateral (
+        -- The finest timeframe that the session of the first bar is stored in.
+        select
+            timeframes.timeframe,
+            timeframes.length,
+            first_bar.*
+        from timeframes
+        inner join lateral (
+            select
+                bars.ts,
+                bars.open,
+                bars.session_date,
+                bars.source like '%simulated%' as is_simulated
+            from market.bars as bars
+            where
+                bars.instrument_id = moments.instrument_id
+                and bars.timeframe = timeframes.timeframe
+                and bars.ts >= moments.known_at
+                and bars.ts <= moments.known_at + interval '5 days'
+                and bars.is_final
+            order by bars.ts
+            limit 1
+        ) as first_bar on true
+        order by first_bar.session_date, timeframes.length
+        limit 1
+    ) as entry on true
+    left join last_bars
+        on
+            moments.instrument_id = last_bars.instrument_id
+            and entry.timeframe = last_bars.timeframe
+),
+
+returns as (
+    select
+        entries.*,
+        {% for name in horizons -%}
+        -- Across a split the quotient would be a change of shares, not of price.
+        case
+            when not exists (
+                select 1
+                from {{ source("reference", "corporate_actions") }} as splits
+                where
+                    splits.instrument_id = entries.instrument_id
+                    and splits.kind = 'split'
+                    and splits.applied
+                    and splits.ex_date > entries.entry_session_date
+                    and splits.ex_date <= exit_{{ name }}.session_date
+            )
+                then exit_{{ name }}.close / nullif(entries.entry_price, 0) - 1
+        end as return_{{ name }},
+        {% endfor -%}
+        next_session.session_date as next_session_date,
+        daily.close / nullif(daily.open, 0) - 1 as next_session_return,
+        entries.entry_is_simulated
+        {% for name in horizons -%}
+        or coalesce(exit_{{ name }}.is_simulated, false)
+        {% endfor -%}
+        or coalesce(daily.is_simulated, false) as is_simulated
+    from entries
+    {% for name, length in horizons.items() -%}
+    left join lateral (
+        select
+            bars.close,
+            bars.session_date,
+            bars.source like '%simulated%' as is_simulated
+        from market.bars as bars
+        where
+            entries.bars_until >= entries.entry_ts + interval '{{ length }}'
+            and bars.instrument_id = entries.instrument_id
+            and bars.timeframe = entries.timeframe
+            and bars.ts >= entries.entry_ts
+            and bars.ts <= entries.entry_ts + interval '{{ length }}' - entries.length
+            and bars.is_final
+        order by bars.ts desc
+        limit 1
+    ) as exit_{{ name }} on true
+    {% endfor -%}
+    left join lateral (
+        select sessions.session_date
+        from {{ source("reference", "sessions") }} as sessions
+        where
+            sessions.market = entries.market
+            and sessions.open_at >= entries.known_at
+        order by sessions.open_at
+        limit 1
+    ) as next_session on true
+    left join {{ ref("daily_bars") }} as daily
+        on
+            entries.instrument_id = daily.instrument_id
+            and next_session.session_date = daily.session_date
+            and daily.is_final
+)
+
+select
+    hours.market,
+    hours.symbol,
+    hours.instrument_id,
+    hours.kind,
+    hours.hour,
+    returns.known_at,
+    hours.stories,
+    hours.mean_score,
+    hours.change,
+    returns.timeframe,
+    returns.entry_ts,
+    returns.entry_price,
+    returns.return_1h,
+    returns.return_1d,
+    returns.next_session_date,
+    returns.next_session_return,
+    returns.is_simulated,
+    hours.is_sample
+from {{ ref("sentiment_hourly") }} as hours
+inner join returns
+    on
+        hours.instrument_id = returns.instrument_id
+        and hours.hour = returns.known_at - interval '1 hour'
