@@ -4,7 +4,6 @@ Nothing is asked of anybody: the actions are those that are stored and applied.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from fractions import Fraction
 
@@ -12,10 +11,9 @@ from scizor_core.catalysts import CatalystRule, first_tradable_at
 from scizor_core.mentions import Nameable
 from scizor_core.schemas.catalysts import catalysts_frame
 from scizor_core.sessions import SessionCalendar, get_calendar
-from scizor_resources.providers.actions import ActionKind
 from scizor_resources.providers.events import EventFindings, EventRequest
 from scizor_resources.providers.gate import Gate
-from scizor_resources.stores.actions import ActionStore
+from scizor_resources.stores.actions import ActionStore, DatedAction
 
 SOURCE_NAME = "corporate_actions"
 NOT_WATCHED = "not on the watchlist"
@@ -25,31 +23,6 @@ NOT_TRADABLE = "the calendar of the market ends before"
 LATE = timedelta(days=7)
 #: The longest time that an exchange was ever closed (New York, September 2001) is shorter.
 _LONGEST_CLOSURE = timedelta(days=8)
-
-
-@dataclass(frozen=True)
-class DatedAction:
-    """An applied action and since when the platform knows of it.
-
-    Attributes:
-        instrument_id: the instrument.
-        ex_date: first session, in the exchange's zone, without the dividend or in new shares.
-        kind: split or dividend.
-        source: the provider whose report is applied.
-        ratio: of a split, new shares for each old one.
-        amount: of a dividend, per share in `currency`.
-        currency: ISO code, empty for a split.
-        first_seen_at: UTC.
-    """
-
-    instrument_id: int
-    ex_date: date
-    kind: ActionKind
-    source: str
-    ratio: float | None
-    amount: float | None
-    currency: str
-    first_seen_at: datetime
 
 
 class ActionEvents:
@@ -88,7 +61,7 @@ class ActionEvents:
         findings = EventFindings()
         watched = {each.instrument_id: each for each in request.instruments}
         records: list[dict[str, object]] = []
-        for action in applied_between(self._actions, request.since, request.until):
+        for action in self._actions.applied_between(request.since, request.until, late=LATE):
             findings.received += 1
             instrument = watched.get(action.instrument_id)
             event = self._event(action, instrument, request)
@@ -122,32 +95,6 @@ class ActionEvents:
             "detected_at": self._now(),
             "first_tradable_at": tradable,
         }
-
-
-def applied_between(actions: ActionStore, since: datetime, until: datetime) -> list[DatedAction]:
-    """Return applied actions with an ex-date in the days of a window, or first seen in it.
-
-    Those first seen in it are left out where their ex-date lies more than `LATE` before.
-
-    Args:
-        actions: where they are stored.
-        since: start, aware.
-        until: end, exclusive, aware.
-
-    Raises:
-        WarehouseError: PostgreSQL cannot be reached.
-    """
-    first, last = since.date(), (until - timedelta(microseconds=1)).date()
-    with actions._warehouse.connect() as connection:
-        rows = connection.execute(
-            "SELECT instrument_id, ex_date, kind, source, ratio, amount, currency, "
-            "first_seen_at FROM public.corporate_actions WHERE applied "
-            "AND (ex_date BETWEEN %s AND %s "
-            "OR (first_seen_at >= %s AND first_seen_at < %s AND ex_date >= %s)) "
-            "ORDER BY ex_date, instrument_id, kind",
-            [first, last, since, until, first - LATE],
-        ).fetchall()
-    return [DatedAction(**row) for row in rows]
 
 
 def published_at(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from pydantic import SecretStr
 
@@ -37,6 +38,8 @@ class JsonApi:
         gate: what every call passes.
         timeout_seconds: longest wait for one answer.
         secret_headers: header -> secret, sent with each request and never shown.
+        secret_params: query parameter -> secret, the same; httpx, which logs the address of every
+            request at level INFO and whose errors carry the request, does not see them.
         error_text: finds the provider's own words in a decoded error answer.
         kind_of: finds the kind of error that a status and the provider's words mean, None to go
             by the status alone.
@@ -48,6 +51,7 @@ class JsonApi:
     gate: Gate
     timeout_seconds: float = 20.0
     secret_headers: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)
+    secret_params: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)
     error_text: Callable[[Any], str] = field(default=lambda answer: error_words(answer))
     kind_of: Callable[[int, str], type[ProviderError] | None] = field(
         default=lambda _status, _words: None
@@ -189,6 +193,7 @@ class JsonApi:
         return httpx.Client(
             timeout=self.timeout_seconds,
             headers={"User-Agent": USER_AGENT, "Accept": "application/json", **secrets},
+            transport=_transport_with(self.secret_params, self.base_url),
             # A redirect could lead the secret headers to another host.
             follow_redirects=False,
         )
@@ -251,6 +256,41 @@ class _Call:
         """Return the headers of this call alone."""
         secrets = {name: each.get_secret_value() for name, each in self.secrets.items()}
         return {**({"Accept": self.accept} if self.accept else {}), **secrets}
+
+
+def _transport_with(
+    secrets: Mapping[str, SecretStr], base_url: str
+) -> "httpx.BaseTransport | None":
+    """Return a transport that adds secrets to the query, None for httpx' own if there are none."""
+    if not secrets:
+        return None
+    import httpx
+
+    class SigningTransport(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            return super().handle_request(
+                httpx.Request(
+                    request.method,
+                    request.url.copy_merge_params(
+                        {name: each.get_secret_value() for name, each in secrets.items()}
+                    ),
+                    headers=request.headers,
+                    stream=request.stream,
+                    extensions=request.extensions,
+                )
+            )
+
+    return SigningTransport(proxy=_proxy_of(base_url))
+
+
+def _proxy_of(base_url: str) -> str | None:
+    """Return the proxy that the environment names; httpx asks for none with a transport given."""
+    address = urlsplit(base_url)
+    if proxy_bypass(address.hostname or ""):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(address.scheme) or proxies.get("all")
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
 def _document(body: bytes, charset: str | None) -> str:

@@ -6,7 +6,6 @@ Values of a day lie on lines between a few hand-written ones (`wire.value_of`).
 from collections.abc import Mapping
 from typing import Any
 
-from scizor_resources.samples.days import METRIC_DAYS
 from scizor_resources.samples.wire import Answer, Asked, load, metric_days, midnight, value_of
 
 _FEES = {"dailyFees": "fees", "dailyRevenue": "revenue"}
@@ -112,8 +111,6 @@ def _chain(name: str) -> Mapping[str, Any] | None:
 def _points(anchors: list[float], asked: Asked, swing: float = 0.01) -> list[tuple[int, float]]:
     """Return time and value of each day that has begun; the anchors stand on `anchor_days`."""
     by_day = dict(zip(load("defillama")["anchor_days"], anchors, strict=True))
-    first, last = METRIC_DAYS
-    assert {str(first), str(last)} <= set(by_day)  # noqa: S101  # of two files that belong together
     return [
         (int(midnight(day).timestamp()), value_of(by_day, day, swing))
         for day in metric_days(asked.at)
@@ -122,17 +119,16 @@ def _points(anchors: list[float], asked: Asked, swing: float = 0.01) -> list[tup
 
 def _protocol(protocol: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
     points = _points(protocol["tvl"], asked)
-    sections = {chain: [] for chain in protocol["chains"]} | {"Ethereum-borrowed": []}
     shares = {**protocol["chains"], "Ethereum-borrowed": _BORROWED}
     return {
         "name": protocol["name"],
         "chainTvls": {
             key: {
                 "tvl": [
-                    {"date": at, "totalLiquidityUSD": round(value * shares[key], 2)}
+                    {"date": at, "totalLiquidityUSD": round(value * share, 2)}
                     for at, value in points
                 ]
             }
-            for key in sections
+            for key, share in shares.items()
         },
     }

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from datetime import timedelta
 from html import escape
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -133,12 +132,8 @@ def edgar_search(asked: Asked) -> Answer:
 
 
 def _filings(asked: Asked) -> list[Mapping[str, Any]]:
-    """Return the filings that are public, newest first; letters to the SEC are shown later."""
-    return [
-        filing
-        for filing in shown(load("edgar")["filings"], asked.at)
-        if instant(filing["at"]) + timedelta(days=filing.get("days_late", 0)) <= asked.at
-    ]
+    """Return the filings that there are, newest first."""
+    return shown(load("edgar")["filings"], asked.at)
 
 
 def _hit(filing: Mapping[str, Any]) -> dict[str, Any]:

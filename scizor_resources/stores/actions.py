@@ -84,6 +84,31 @@ class Refetch:
     rows_changed: int
 
 
+@dataclass(frozen=True)
+class DatedAction:
+    """An applied action and since when the platform knows of it.
+
+    Attributes:
+        instrument_id: the instrument.
+        ex_date: first session, in the exchange's zone, without the dividend or in new shares.
+        kind: split or dividend.
+        source: the provider whose report is applied.
+        ratio: of a split, new shares for each old one.
+        amount: of a dividend, per share in `currency`.
+        currency: ISO code, empty for a split.
+        first_seen_at: UTC.
+    """
+
+    instrument_id: int
+    ex_date: date
+    kind: ActionKind
+    source: str
+    ratio: float | None
+    amount: float | None
+    currency: str
+    first_seen_at: datetime
+
+
 class ActionStore:
     """Access to `corporate_actions` and `history_refetches`."""
 
@@ -166,6 +191,29 @@ class ActionStore:
             [each for each in actions if isinstance(each, Split)],
             [each for each in actions if isinstance(each, Dividend)],
         )
+
+    def applied_between(
+        self, since: datetime, until: datetime, *, late: timedelta
+    ) -> list[DatedAction]:
+        """Return applied actions with an ex-date in the days of a window, or first seen in it.
+
+        Args:
+            since: start, aware.
+            until: end, exclusive, aware.
+            late: those first seen in the window are left out where their ex-date lies further
+                before it.
+        """
+        first, last = since.date(), (until - timedelta(microseconds=1)).date()
+        with self._warehouse.connect() as connection:
+            rows = connection.execute(
+                "SELECT instrument_id, ex_date, kind, source, ratio, amount, currency, "
+                "first_seen_at FROM public.corporate_actions WHERE applied "
+                "AND (ex_date BETWEEN %s AND %s "
+                "OR (first_seen_at >= %s AND first_seen_at < %s AND ex_date >= %s)) "
+                "ORDER BY ex_date, instrument_id, kind",
+                [first, last, since, until, first - late],
+            ).fetchall()
+        return [DatedAction(**row) for row in rows]
 
     def evidence(
         self, instrument_id: int, market: str, days: Sequence[date]

@@ -162,6 +162,28 @@ def test_text_is_kept_without_html_and_not_longer_than_a_thousand_characters(
     assert texts["3"] == "https://example.com"
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("pages_only", [False, True], ids=["JSON", "pages"])
+@pytest.mark.parametrize("part", ["<a ", "<a b='>", "<!-- >", "<![", "<p>"])
+def test_broken_markup_does_not_hold_up_the_reading(
+    lab: CoinspotAnnouncementsLab, gate: Gate, part: str, pages_only: bool
+) -> None:
+    lab.pages_only, lab.items = pages_only, [item(1)]
+    lab.bodies = {"1": "<p>Up</p>" + part * (100_000 // len(part))}
+
+    found = fetch(lab, gate)
+
+    assert found.events["description"][0].startswith("Up")
+
+
+def test_half_of_a_pair_of_surrogates_costs_nothing_else(
+    lab: CoinspotAnnouncementsLab, gate: Gate
+) -> None:
+    lab.items, lab.bodies = [item(1)], {"1": "<p>Up \ud83d and\0 away</p>"}
+
+    assert fetch(lab, gate).events["description"][0] == "Up ? and away"
+
+
 def test_what_a_user_has_ruled_out_is_counted_and_no_event(
     lab: CoinspotAnnouncementsLab, gate: Gate
 ) -> None:

@@ -182,7 +182,7 @@ def test_a_plan_without_candles_is_an_auth_error_with_advice(
 ) -> None:
     lab.replies = [Reply({"error": NO_ACCESS}, status)]
 
-    with pytest.raises(AuthError, match="The plan of this key") as caught:
+    with pytest.raises(AuthError, match="The plan of this key.*candles") as caught:
         source.fetch_bars(ask("AAPL", "MSFT"))
 
     assert NO_ACCESS.rstrip(".") in str(caught.value)

@@ -179,6 +179,17 @@ def test_a_company_that_fails_does_not_lose_the_others(
     assert not batch.complete
 
 
+def test_a_plan_without_the_news_of_a_company_is_said(
+    lab: FinnhubNewsLab, source: FinnhubNews
+) -> None:
+    lab.replies = {"AAPL": Reply({"error": "You don't have access to this resource."}, 403)}
+
+    with pytest.raises(AuthError, match="plan of this key does not have the news") as caught:
+        fetch(source, "AAPL")
+
+    assert "candles" not in str(caught.value)
+
+
 @pytest.mark.parametrize("fault", ["invalid_credentials", "rate_limited"])
 def test_what_would_meet_every_company_is_asked_once(
     lab: FinnhubNewsLab, source: FinnhubNews, fault: Any

@@ -18,7 +18,8 @@ from scizor_resources.errors import (
     TransientError,
 )
 from scizor_resources.providers.gate import Gate
-from scizor_resources.providers.newscatcher.articles import build_queries, plain_text
+from scizor_resources.providers.news import plain_text
+from scizor_resources.providers.newscatcher.articles import build_queries
 from scizor_resources.providers.newscatcher.client import NewscatcherNews
 from scizor_resources.providers.stories import StoryBatch, StoryRequest
 from tests.contract.lab.ledgers import NOW, SINCE, UNTIL, Item
@@ -373,6 +374,8 @@ def test_an_article_without_a_time_costs_only_itself(
         ("a<script>alert('<p>')</script>b<style>p{}</style>c", "a b c"),
         ("BTC < 50k & ETH > 2k", "BTC < 50k & ETH > 2k"),
         ("cut in the mid<a href='x", "cut in the mid<a href='x"),
+        ("a<!-- <b>unseen</b> -->b<!-->c<!-- cut", "abc"),
+        ("a <![ x>b<![CDATA[c]]>d <?php e ?>f", "a bd f"),
         ("  plain\ntext ", "plain\ntext"),
         ("عربي <b>🚀</b> עברית", "عربي 🚀 עברית"),
         (None, ""),
@@ -381,6 +384,14 @@ def test_an_article_without_a_time_costs_only_itself(
 )
 def test_markup_becomes_text(markup: Any, text: str) -> None:
     assert plain_text(markup) == text
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("part", ["<a ", "<a b='>", "<!--", "<!-- >", "<![", "</", "<p>", "&#"])
+def test_broken_markup_does_not_hold_up_the_reading(part: str) -> None:
+    markup = "Up " + part * (100_000 // len(part))
+
+    assert plain_text(markup).startswith("Up")
 
 
 # --- refusals -----------------------------------------------------------------------------

@@ -303,7 +303,7 @@ CLOSED = {
 
 
 @pytest.mark.parametrize("place", list(CLOSED))
-def test_a_subreddit_that_cannot_be_read_does_not_keep_the_others(
+def test_a_subreddit_that_cannot_be_read_leaves_the_others_complete(
     lab: RedditLab, place: str
 ) -> None:
     lab.places = CLOSED
@@ -311,9 +311,37 @@ def test_a_subreddit_that_cannot_be_read_does_not_keep_the_others(
     batch = fetch(lab, place, "stocks")
 
     assert ids(batch) == ["1"]
-    assert list(batch.errors) == [f"r/{place}"]
-    assert f"r/{place}" in batch.errors[f"r/{place}"]
+    assert [note.partition(":")[0] for note in batch.notes] == [f"r/{place}"]
+    assert "SCIZOR_REDDIT_SUBREDDITS" in batch.notes[0]
+    assert batch.errors == {}
     assert batch.failure is None
+    assert batch.complete
+
+
+def test_a_subreddit_that_cannot_be_read_is_no_part_of_what_is_compared(lab: RedditLab) -> None:
+    lab.places = CLOSED
+
+    assert fetch(lab, "private", "stocks").query_key == fetch(lab, "stocks").query_key
+
+
+@pytest.mark.parametrize("kind", ["rate_limited", "server_error"])
+def test_a_subreddit_that_fails_for_a_while_keeps_its_part_of_what_is_compared(
+    lab: RedditLab, kind: Any
+) -> None:
+    asked = fetch(lab, "stocks", "investing").query_key
+    lab.places["investing"] = lab.error(kind)
+    batch = fetch(lab, "stocks", "investing")
+
+    assert list(batch.errors) == ["r/investing"]
+    assert batch.query_key == asked
+    assert not batch.complete
+
+
+def test_a_subreddit_that_closes_while_it_is_read_is_an_error(lab: RedditLab) -> None:
+    lab.pages = [listing([], "t3_1"), CLOSED["private"]]
+    batch = fetch(lab)
+
+    assert list(batch.errors) == ["r/stocks"]
     assert not batch.complete
 
 

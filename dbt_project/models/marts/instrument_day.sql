@@ -19,8 +19,8 @@
     "source", "is_simulated", "is_sample", "is_final",
 ] -%}
 -- A row holds what was known at its session's close. Stories, events and metrics can change, move
--- to another session or go, which a newest stamp does not always show, and a return changes with the
--- bar before: a row is built again when its stamp or any of its values is another.
+-- to another session or go, which a newest stamp does not always show, and a return changes with
+-- the bar before: a row is built again when its stamp or any of its values is another.
 with sessions as (
     select
         sessions.*,
@@ -117,9 +117,10 @@ on_chain as (
 -- the oldest row that is left, less than was built is no correction.
 kept_since as (
     select
-        (select min(i.published_at) from human.story_items as i where i.kind = 'news') as news,
-        (select min(i.published_at) from human.story_items as i where i.kind = 'social') as social,
-        (select min(e.published_at) from public.catalyst_events as e) as events
+        min(published_at) filter (where kind = 'news') as news,
+        min(published_at) filter (where kind = 'social') as social,
+        (select min(events.published_at) from public.catalyst_events as events) as events
+    from human.story_items
 ),
 {% endif %}
 
@@ -203,7 +204,7 @@ wide as materialized (
             daily.instrument_id = built.instrument_id
             and daily.session_date = built.session_date
     cross join kept_since
-    cross join lateral (
+    left join lateral (
         select
             {% for kind in kinds -%}
             built.{{ kind }}_stories > coalesce(stories.{{ kind }}_stories, 0)
@@ -212,7 +213,7 @@ wide as materialized (
             built.events > coalesce(events.events, 0)
             and (sessions.previous_close_at < kept_since.events) is not false as events,
             on_chain.metrics is null and built.on_chain is not null as on_chain
-    ) as keeps
+    ) as keeps on true
     {% endif %}
 ){% if is_incremental() %},
 
@@ -229,8 +230,9 @@ changed as (
             wide.instrument_id = built.instrument_id
             and wide.session_date = built.session_date
     where
+        wide.market is distinct from built.market
         {% for value in values -%}
-        wide.{{ value }} is distinct from built.{{ value }}{{ " or" if not loop.last }}
+        or wide.{{ value }} is distinct from built.{{ value }}
         {% endfor %}
 ){% endif %}
 

@@ -84,16 +84,7 @@ returns as (
         {% for name in horizons -%}
         -- Across a split the quotient would be a change of shares, not of price.
         case
-            when not exists (
-                select 1
-                from {{ source("reference", "corporate_actions") }} as splits
-                where
-                    splits.instrument_id = entries.instrument_id
-                    and splits.kind = 'split'
-                    and splits.applied
-                    and splits.ex_date > entries.entry_session_date
-                    and splits.ex_date <= exit_{{ name }}.session_date
-            )
+            when coalesce(exit_{{ name }}.session_date < splits.next_ex_date, true)
                 then exit_{{ name }}.close / nullif(entries.entry_price, 0) - 1
         end as return_{{ name }},
         {% endfor -%}
@@ -123,6 +114,15 @@ returns as (
         limit 1
     ) as exit_{{ name }} on true
     {% endfor -%}
+    left join lateral (
+        select min(actions.ex_date) as next_ex_date
+        from {{ source("reference", "corporate_actions") }} as actions
+        where
+            actions.instrument_id = entries.instrument_id
+            and actions.kind = 'split'
+            and actions.applied
+            and actions.ex_date > entries.entry_session_date
+    ) as splits on true
     left join lateral (
         select sessions.session_date
         from {{ source("reference", "sessions") }} as sessions

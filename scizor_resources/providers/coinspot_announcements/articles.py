@@ -315,8 +315,12 @@ def _page_number(address: Any) -> int | None:
 
 
 def _soup(html: str) -> BeautifulSoup:
+    # lxml cannot encode halves of surrogate pairs, which JSON can hold.
+    sound = html.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
     # Within an element nothing looks like a file name or like XML, of which the library warns.
-    return BeautifulSoup(f"<div>{html}</div>", "html.parser")
+    # On broken tags ("<a <a <a") the parser of the standard library takes minutes, and "<![" is
+    # an error to it.
+    return BeautifulSoup(f"<div>{sound}</div>", "lxml")
 
 
 def _words(text: str | Iterable[str]) -> str:

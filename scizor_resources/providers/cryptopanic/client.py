@@ -1,16 +1,12 @@
 """`CryptopanicNews`: news about the watched coins, with readers' votes, from CryptoPanic.
 
 The smallest plan has 100 calls a month, so that all coins are asked for in one query. The token
-is part of the query by CryptoPanic's contract; it is added below the HTTP client, so that no
-address that is logged or raised has it.
+is part of the query by CryptoPanic's contract.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -24,12 +20,9 @@ from scizor_resources.providers.cryptopanic.posts import (
     parse_page,
 )
 from scizor_resources.providers.gate import Gate
-from scizor_resources.providers.http import USER_AGENT, JsonApi, error_words
-from scizor_resources.providers.newscatcher.articles import Asking
+from scizor_resources.providers.http import JsonApi, error_words
+from scizor_resources.providers.news import Asking
 from scizor_resources.providers.stories import StoryBatch, StoryRequest, StorySieve
-
-if TYPE_CHECKING:
-    import httpx
 
 BASE_URL = "https://cryptopanic.com/api/{plan}/v2"
 TITLE = "CryptoPanic"
@@ -45,60 +38,6 @@ _LONGEST_WORDS = 300
 def utc_now() -> datetime:
     """Return the present, UTC."""
     return datetime.now(tz=UTC)
-
-
-@dataclass
-class TokenApi(JsonApi):
-    """A `JsonApi` of a provider that takes its token in the query.
-
-    Attributes:
-        token: sent as `auth_token` with each request and never shown.
-    """
-
-    token: SecretStr | None = field(default=None, repr=False)
-
-    def _open(self) -> "httpx.Client":
-        """Return a client whose transport adds the token.
-
-        httpx logs the address of every request at level INFO, and its errors carry the request.
-        """
-        import httpx
-
-        return httpx.Client(
-            timeout=self.timeout_seconds,
-            headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
-            transport=_signing_transport(self.token, _proxy_of(self.base_url)),
-            follow_redirects=False,
-        )
-
-
-def _signing_transport(token: SecretStr | None, proxy: str | None) -> "httpx.BaseTransport":
-    import httpx
-
-    class SigningTransport(httpx.HTTPTransport):
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            secret = token.get_secret_value() if token is not None else ""
-            return super().handle_request(
-                httpx.Request(
-                    request.method,
-                    request.url.copy_merge_params({"auth_token": secret}),
-                    headers=request.headers,
-                    stream=request.stream,
-                    extensions=request.extensions,
-                )
-            )
-
-    return SigningTransport(proxy=proxy)
-
-
-def _proxy_of(base_url: str) -> str | None:
-    """Return the proxy that the environment names; httpx asks for none with a transport given."""
-    address = urlsplit(base_url)
-    if proxy_bypass(address.hostname or ""):
-        return None
-    proxies = getproxies()
-    proxy = proxies.get(address.scheme) or proxies.get("all")
-    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
 class CryptopanicNews:
@@ -134,15 +73,15 @@ class CryptopanicNews:
         self._hash_author = hash_author
         self._has_key = key is not None
         hidden = key.get_secret_value() if key is not None else ""
-        self._api = TokenApi(
+        self._api = JsonApi(
             SOURCE_NAME,
             TITLE,
             (base_url or BASE_URL.format(plan=plan)).rstrip("/"),
             gate,
             timeout_seconds,
+            secret_params={} if key is None else {"auth_token": key},
             error_text=lambda answer: _refusal_words(answer, hidden),
             kind_of=_kind_of_refusal,
-            token=key,
         )
 
     @property

@@ -15,7 +15,7 @@ from scizor_core.errors import ContractError, InvalidInputError
 from scizor_core.mentions import Hint
 from scizor_core.stories import FIRST_PUBLICATION, Story
 from scizor_resources.authors import HashAuthor
-from scizor_resources.providers.newscatcher.articles import (
+from scizor_resources.providers.news import (
     ReadItems,
     address_of,
     domain_of,

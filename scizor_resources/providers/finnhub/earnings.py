@@ -30,6 +30,11 @@ from scizor_resources.errors import (
 )
 from scizor_resources.providers.base import REJECTED_COLUMNS, empty_rejected
 from scizor_resources.providers.events import EventFindings, EventRequest
+from scizor_resources.providers.finnhub.refusals import (
+    NO_EARNINGS,
+    kind_of_refusal,
+    refusal_words,
+)
 from scizor_resources.providers.finnhub.source import DEFAULT_BASE_URL, TITLE
 from scizor_resources.providers.finnhub.symbols import to_finnhub_symbol
 from scizor_resources.providers.finnhub.wire import (
@@ -40,7 +45,7 @@ from scizor_resources.providers.finnhub.wire import (
 )
 from scizor_resources.providers.finnhub.wire import SOURCE_NAME as PROVIDER
 from scizor_resources.providers.gate import Gate
-from scizor_resources.providers.http import JsonApi, error_words
+from scizor_resources.providers.http import JsonApi
 
 SOURCE_NAME = "finnhub_earnings"
 MARKET = "us"
@@ -237,8 +242,8 @@ class FinnhubEarnings:
             gate,
             timeout_seconds,
             secret_headers={} if key is None else {"X-Finnhub-Token": key},
-            error_text=lambda answer: _refusal_words(answer, hidden),
-            kind_of=_kind_of_refusal,
+            error_text=lambda answer: refusal_words(answer, hidden, NO_EARNINGS),
+            kind_of=kind_of_refusal,
         )
 
     @property
@@ -407,25 +412,3 @@ def _revenue(release: EarningsRelease) -> str:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _kind_of_refusal(status: int, words: str) -> type[ProviderError] | None:
-    """Return the kind of error that Finnhub's words mean, None to go by the status."""
-    lowered = words.lower()
-    if "limit reached" in lowered:
-        return RateLimited
-    if "access to this resource" in lowered or "invalid api key" in lowered:
-        return AuthError
-    return BadRequest if words and status < 300 else None  # noqa: PLR2004
-
-
-def _refusal_words(answer: Any, hidden: str) -> str:
-    """Return Finnhub's words of a refusal, with what to do about a plan, without the key."""
-    words = error_words(answer)
-    words = words.replace(hidden, "***") if hidden else words
-    if "access to this resource" in words.lower():
-        return (
-            f"{words.rstrip('.')}. The plan of this key does not have the earnings calendar, or "
-            "not these days of it"
-        )
-    return words

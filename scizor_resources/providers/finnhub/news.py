@@ -17,17 +17,17 @@ from scizor_core.mentions import Hint
 from scizor_core.stories import FIRST_PUBLICATION, Story, clean
 from scizor_resources.authors import HashAuthor
 from scizor_resources.errors import AuthError
-from scizor_resources.providers.finnhub.source import (
-    DEFAULT_BASE_URL,
-    TITLE,
-    _kind_of_refusal,
-    _refusal_words,
+from scizor_resources.providers.finnhub.refusals import (
+    NO_NEWS,
+    kind_of_refusal,
+    refusal_words,
 )
+from scizor_resources.providers.finnhub.source import DEFAULT_BASE_URL, TITLE
 from scizor_resources.providers.finnhub.symbols import to_finnhub_symbol
 from scizor_resources.providers.finnhub.wire import SOURCE_NAME
 from scizor_resources.providers.gate import Gate
 from scizor_resources.providers.http import JsonApi
-from scizor_resources.providers.newscatcher.articles import (
+from scizor_resources.providers.news import (
     Asking,
     ReadItems,
     address_of,
@@ -135,8 +135,8 @@ class FinnhubNews:
             gate,
             timeout_seconds,
             secret_headers={} if key is None else {"X-Finnhub-Token": key},
-            error_text=lambda answer: _refusal_words(answer, hidden),
-            kind_of=_kind_of_refusal,
+            error_text=lambda answer: refusal_words(answer, hidden, NO_NEWS),
+            kind_of=kind_of_refusal,
         )
 
     @property

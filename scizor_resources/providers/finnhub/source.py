@@ -7,10 +7,15 @@ from typing import Any
 from pydantic import SecretStr
 
 from scizor_core.markets import TIMEFRAMES, Timeframe
-from scizor_resources.errors import AuthError, BadRequest, ProviderError, RateLimited
+from scizor_resources.errors import AuthError, BadRequest
 from scizor_resources.providers.actions import CorporateAction
 from scizor_resources.providers.asking import ask_each
 from scizor_resources.providers.base import BarBatch, BarRequest, Capabilities
+from scizor_resources.providers.finnhub.refusals import (
+    NO_CANDLES,
+    kind_of_refusal,
+    refusal_words,
+)
 from scizor_resources.providers.finnhub.symbols import to_finnhub_symbol
 from scizor_resources.providers.finnhub.wire import (
     CANDLE_PATH,
@@ -26,7 +31,7 @@ from scizor_resources.providers.finnhub.wire import (
     parse_splits,
 )
 from scizor_resources.providers.gate import Gate
-from scizor_resources.providers.http import JsonApi, error_words
+from scizor_resources.providers.http import JsonApi
 from scizor_resources.providers.rows import AskWindow, ParsedBars
 
 TITLE = "Finnhub"
@@ -45,12 +50,6 @@ CAPABILITIES = Capabilities(
 )
 
 RESOLUTIONS: dict[Timeframe, str] = {"1m": "1", "5m": "5", "15m": "15", "1d": "D"}
-
-_NO_ACCESS = "access to this resource"
-_NO_ACCESS_ADVICE = (
-    "The plan of this key does not have it (candles and splits are not in the free plan): take "
-    "finnhub out of the provider chain, or take a plan that has it"
-)
 
 
 class FinnhubSource:
@@ -84,8 +83,8 @@ class FinnhubSource:
             gate,
             timeout_seconds,
             secret_headers={} if key is None else {"X-Finnhub-Token": key},
-            error_text=lambda answer: _refusal_words(answer, hidden),
-            kind_of=_kind_of_refusal,
+            error_text=lambda answer: refusal_words(answer, hidden, NO_CANDLES),
+            kind_of=kind_of_refusal,
         )
 
     @property
@@ -203,22 +202,3 @@ def _wire(symbol: str) -> str:
 def _days(start: date, end: date) -> dict[str, str]:
     """Return the query of a half-open window of days; Finnhub's last day is inclusive."""
     return {"from": start.isoformat(), "to": (end - timedelta(days=1)).isoformat()}
-
-
-def _kind_of_refusal(status: int, words: str) -> type[ProviderError] | None:
-    """Return the kind of error that Finnhub's words mean, None to go by the status."""
-    lowered = words.lower()
-    if "limit reached" in lowered:
-        return RateLimited
-    if _NO_ACCESS in lowered or "invalid api key" in lowered:
-        return AuthError
-    return BadRequest if words and status < 300 else None  # noqa: PLR2004
-
-
-def _refusal_words(answer: Any, hidden: str) -> str:
-    """Return Finnhub's words of a refusal, with what to do about a plan, without the key."""
-    words = error_words(answer)
-    words = words.replace(hidden, "***") if hidden else words
-    if _NO_ACCESS in words.lower():
-        return f"{words.rstrip('.')}. {_NO_ACCESS_ADVICE}"
-    return words

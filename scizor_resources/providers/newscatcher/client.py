@@ -15,12 +15,12 @@ from scizor_resources.authors import HashAuthor
 from scizor_resources.errors import AuthError, ProviderError
 from scizor_resources.providers.gate import Gate
 from scizor_resources.providers.http import JsonApi, error_words
+from scizor_resources.providers.news import Asking
 from scizor_resources.providers.newscatcher.articles import (
     MOST_HITS,
     SEARCH_PATH,
     SOURCE_NAME,
     ArticlePage,
-    Asking,
     build_queries,
     parse_page,
 )

@@ -45,6 +45,8 @@ _MOST_PAGES = 100
 #: Tokens are renewed so long before they end, and at least once a day.
 _TOKEN_MARGIN = timedelta(seconds=60)
 _LONGEST_TOKEN_SECONDS = 86_400.0
+#: Answers about subreddits that are unknown (302, 404), banned (404) or private (403).
+_CLOSED = (302, 403, 404)
 
 
 def utc_now() -> datetime:
@@ -57,7 +59,7 @@ class RedditApi(JsonApi):
 
     def _check(self, status: int, headers: Mapping[str, str], body: bytes, endpoint: str) -> Any:
         is_page = body.lstrip().startswith(b"<")
-        if status in (302, 404) or (status == 403 and not is_page):
+        if status in _CLOSED and not (status == 403 and is_page):
             kind: type[ProviderError] = BadRequest
             said = "it cannot be read by this app, or is there no more"
             advice = "Take it out of SCIZOR_REDDIT_SUBREDDITS, or check its spelling."
@@ -164,8 +166,9 @@ class RedditPosts:
         """Fetch the posts of a window from all subreddits, whatever they are about.
 
         Returns:
-            `complete` where each listing was read back to the window's start. A subreddit that is
-            private, banned or unknown stands in `errors` and is no `failure`.
+            `complete` where each listing that can be read was read back to the window's start. A
+            subreddit that is private, banned or unknown stands in `notes` and is not part of
+            `query_key`, so that it does not keep the others from being compared.
 
         Raises:
             AuthError: client id or secret are missing or wrong.
@@ -173,16 +176,21 @@ class RedditPosts:
         """
         walk = _Walk(StorySieve(request))
         sieve, complete = walk.sieve, True
+        readable = list(self._places)
         first: ProviderError | None = None
         refusal: ProviderError | None = None
         for place in self._places:
+            pages = walk.pages
             try:
                 if refusal is not None:
                     raise refusal
                 complete = self._read(place, walk) and complete
             except ProviderError as error:
                 first = first or error
-                if isinstance(error, BadRequest):
+                if _is_closed(error) and walk.pages == pages:
+                    sieve.batch.notes.append(str(error))
+                    readable.remove(place)
+                elif isinstance(error, BadRequest):
                     sieve.batch.errors[place.label] = str(error)
                 else:
                     sieve.failed(place.label, error)
@@ -192,7 +200,7 @@ class RedditPosts:
         reason = None if self._places else "no subreddit is named in SCIZOR_REDDIT_SUBREDDITS"
         return sieve.done(
             complete=complete and bool(self._places),
-            asked=[place.label for place in self._places],
+            asked=[place.label for place in readable],
             empty_reason=reason,
         )
 
@@ -327,6 +335,11 @@ def _falls_short(walk: _Walk, place: Subreddit, why: str) -> bool:
         "Ask more often to miss nothing."
     )
     return False
+
+
+def _is_closed(error: ProviderError) -> bool:
+    """Say whether a subreddit is private, banned or unknown, which does not pass by itself."""
+    return isinstance(error, BadRequest) and error.status in _CLOSED
 
 
 def _meets_all(error: ProviderError) -> bool:

@@ -37,7 +37,7 @@ from tests.contract.lab.server import Reply, Seen
 
 PHRASE = "going concern"
 CIK = 320193
-_ADDRESS = "data@example.com"
+_ADDRESS = "lab@example.org"
 _NEW_YORK = ZoneInfo("America/New_York")
 
 

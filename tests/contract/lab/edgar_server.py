@@ -1,4 +1,4 @@
-"""EDGAR on loopback, its hosts in one: tickers, filings, documents, full-text search, HTML refusals.
+"""EDGAR on loopback, all hosts in one: tickers, filings, documents, search, and HTML refusals.
 
 There is no `PROVIDERS` here, because EDGAR serves no bars; `test_edgar` runs the faults.
 """
