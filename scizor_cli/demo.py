@@ -11,25 +11,52 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from scizor_assets.launch import Launch, Launcher, launches_for_sessions
+from scizor_core.instruments import WatchlistEntry
 from scizor_core.markets import Timeframe
 from scizor_resources.demo_data import ARTEFACTS, DEMO_IMPORTS, DemoStep, prepare
 from scizor_resources.pipeline.bring_in import bring_in
 from scizor_resources.platform import Platform
+from scizor_resources.samples.days import METRIC_DAYS, SAMPLE_DAYS
 from scizor_resources.settings import Settings, load_settings, profile_path
 
 #: Five sessions in which all 18 symbols of the portfolio were listed; the last one is Afterpay's
 #: last. They never change, so that a second demo changes no row.
 SIMULATED_SESSIONS: tuple[date, ...] = tuple(date(2022, 1, day) for day in (13, 14, 17, 18, 19))
 
+#: Assets that samples run through, a day at a time.
+SAMPLED: tuple[str, ...] = (
+    "glass/on_chain_metrics",
+    "human/news_sentiment",
+    "human/social_sentiment",
+    "catalyst/catalyst_events",
+)
+#: What samples are about beside the ASX portfolio. Nothing of it is collected.
+WATCHED: tuple[WatchlistEntry, ...] = tuple(
+    WatchlistEntry(market, symbol, priority=3, collect_5min=False, notes="of the demo")
+    for market, symbol in (("us", "MSFT"), ("crypto", "BTC/USD"))
+)
+
 _PROFILE = """\
 # Written by `scizor demo`: the ASX portfolio runs on the simulated source (source = 'simulated'),
 # the other markets on the tape alone, so that nothing is asked of the internet.
+# On-chain metrics, news, posts and catalysts are hand-written samples (source 'sample:...').
 # Delete this file to ask real providers again.
+SCIZOR_SAMPLES=true
 SCIZOR_CHAIN_ASX=tape,simulated
 SCIZOR_CHAIN_US=tape
 SCIZOR_CHAIN_CRYPTO=tape
 """
 
+LEDGER_ROWS = (
+    "SELECT 'protocol_fundamentals' AS ledger, source, count(*) AS rows, min(day) AS first, "
+    "max(day) AS last FROM protocol_fundamentals GROUP BY 2 "
+    "UNION ALL SELECT 'on_chain_metrics', source, count(*), min(ts::date), max(ts::date) "
+    "FROM on_chain_metrics GROUP BY 2 "
+    "UNION ALL SELECT kind, source, count(*), min(published_at::date), max(published_at::date) "
+    "FROM human.story_sources GROUP BY 1, 2 "
+    "UNION ALL SELECT 'catalyst_events', source, count(*), min(published_at::date), "
+    "max(published_at::date) FROM catalyst_events GROUP BY 2 ORDER BY 1, 2"
+)
 SAMPLE_QUERIES: tuple[tuple[str, str], ...] = (
     (
         "How much is there?",
@@ -41,6 +68,12 @@ SAMPLE_QUERIES: tuple[tuple[str, str], ...] = (
         "SELECT symbol, session_date, close, round((100 * return_raw)::numeric, 1) AS "
         "percent, round((100 * return_adjusted)::numeric, 1) AS percent_adjusted, source "
         "FROM marts.daily_bars WHERE NOT is_simulated ORDER BY return_raw LIMIT 5;",
+    ),
+    (
+        "What people said of Bitcoin and Microsoft (samples)",
+        "SELECT symbol, kind, hour, stories, round(mean_score::numeric, 2) AS mean_score, "
+        "is_sample FROM marts.sentiment_hourly WHERE symbol IN ('BTC/USD', 'MSFT') "
+        "ORDER BY stories DESC, symbol, hour LIMIT 5;",
     ),
     (
         "What is newest, per symbol",
@@ -63,11 +96,14 @@ def run_demo() -> None:
     profile.parent.mkdir(parents=True, exist_ok=True)
     if not profile.exists():
         profile.write_text(_PROFILE)
+    elif "SCIZOR_SAMPLES" not in profile.read_text():  # of a version without samples
+        profile.write_text(f"{profile.read_text().rstrip()}\nSCIZOR_SAMPLES=true\n")
     settings = load_settings()
     with console.status("Starting PostgreSQL and Valkey, preparing the schema ..."):
         platform = Platform.open(settings, migrate=True)
     with platform:
         steps = _import(console, platform, settings)
+        _watch(platform)
         with console.status("Loading the asset graph ..."):
             launcher = Launcher(platform)
         _run(console, launcher, _launches(steps))
@@ -132,7 +168,32 @@ def _launches(steps: list[DemoStep]) -> list[Launch]:
     ]
     for (market, timeframe), dates in sorted(sessions.items()):
         launches += launches_for_sessions(market, timeframe, sorted(dates))
-    return launches
+    return [*launches, *_sample_launches()]
+
+
+def _sample_launches() -> list[Launch]:
+    """Return the runs that bring the sample days through the other ledgers."""
+    first, last = (day.isoformat() for day in (METRIC_DAYS[0], METRIC_DAYS[-1]))
+    return [
+        Launch(
+            ("glass/protocol_fundamentals",),
+            first,
+            last,
+            title=f"samples: protocols {first} to {last}",
+        ),
+        *(
+            Launch(SAMPLED, day.isoformat(), title=f"samples: news, posts, events {day}")
+            for day in SAMPLE_DAYS
+        ),
+    ]
+
+
+def _watch(platform: Platform) -> None:
+    """Put what samples are about on the watchlist; their bars come from the tape alone."""
+    known = {(entry.market, entry.symbol) for entry in platform.reference.watchlist()}
+    platform.reference.add(
+        [entry for entry in WATCHED if (entry.market, entry.symbol) not in known]
+    )
 
 
 def _run(console: Console, launcher: Launcher, launches: list[Launch]) -> None:
@@ -180,6 +241,11 @@ def _show(console: Console, platform: Platform, steps: list[DemoStep]) -> None:
                 "SELECT origin AS file, min(row_number) AS first_row, count(*) AS rows, reason "
                 "FROM quality.quarantine GROUP BY origin, reason ORDER BY count(*), 1 LIMIT 15"
             ).fetchall(),
+        )
+        _table(
+            console,
+            "The other ledgers: rows by source (samples, written by hand)",
+            connection.execute(LEDGER_ROWS).fetchall(),
         )
         for title, sql in SAMPLE_QUERIES:
             console.print(f"\n[dim]{sql}[/]")

@@ -53,8 +53,8 @@ def note(text: str) -> None:
 
 
 def is_simulated(source: object) -> bool:
-    """Say whether a `source` tells of simulated data."""
-    return isinstance(source, str) and "simulated" in source
+    """Say whether a `source` tells of simulated data, or of hand-written samples."""
+    return isinstance(source, str) and ("simulated" in source or source.startswith("sample:"))
 
 
 def render_table(

@@ -90,7 +90,7 @@ class Ledgers:
     def address(self, name: str) -> str | None:
         """Return the base URL of a host, None for the provider's own."""
         if self._samples is not None:
-            return f"{self._samples.url}/{name}"
+            return self._samples.address(name, self.now())
         return str(value) if (value := getattr(self._settings, f"{name}_base_url")) else None
 
     def _key(self, name: str) -> SecretStr | None:

@@ -194,6 +194,8 @@ class JsonApi:
             timeout=self.timeout_seconds,
             headers={"User-Agent": USER_AGENT, "Accept": "application/json", **secrets},
             transport=_transport_with(self.secret_params, self.base_url),
+            # A proxy of the environment would look for this machine on its own side.
+            trust_env=not _is_loopback(self.base_url),
             # A redirect could lead the secret headers to another host.
             follow_redirects=False,
         )
@@ -286,11 +288,15 @@ def _transport_with(
 def _proxy_of(base_url: str) -> str | None:
     """Return the proxy that the environment names; httpx asks for none with a transport given."""
     address = urlsplit(base_url)
-    if proxy_bypass(address.hostname or ""):
+    if _is_loopback(base_url) or proxy_bypass(address.hostname or ""):
         return None
     proxies = getproxies()
     proxy = proxies.get(address.scheme) or proxies.get("all")
     return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+
+def _is_loopback(base_url: str) -> bool:
+    return urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def _document(body: bytes, charset: str | None) -> str:

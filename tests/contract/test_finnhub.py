@@ -307,50 +307,6 @@ def test_splits_that_cannot_be_read_are_schema_drift(
         source.fetch_splits("AAPL", date(2020, 1, 1), date(2021, 1, 1))
 
 
-def release(symbol: str, day: str, **fields: Any) -> dict[str, Any]:
-    return {"symbol": symbol, "date": day, "hour": "amc", "year": 2026, "quarter": 4,
-            "epsEstimate": 1.76, "epsActual": None, "revenueEstimate": 102_227_074_560,
-            "revenueActual": None, **fields}  # fmt: skip
-
-
-def test_the_earnings_calendar_is_by_day_and_company(
-    lab: FinnhubLab, source: FinnhubSource
-) -> None:
-    lab.earnings = [
-        release("NVDA", "2026-11-24"),
-        release("ADSK", "2026-11-24", hour=""),
-        release("DE", "2026-11-23", epsActual=3.93),
-        release("HPQ", "2026-11-25"),
-    ]
-
-    found = source.fetch_earnings_calendar(date(2026, 11, 23), date(2026, 11, 25))
-
-    assert [each.symbol for each in found] == ["DE", "ADSK", "NVDA"]
-    assert (found[0].eps_actual, found[0].eps_estimate) == (3.93, 1.76)
-    assert (found[1].hour, found[2].hour) == (None, "amc")
-    assert (found[2].report_date, found[2].year, found[2].quarter) == (date(2026, 11, 24), 2026, 4)
-    assert found[2].revenue_estimate == 102_227_074_560
-    assert found[2].revenue_actual is None
-
-
-def test_the_earnings_calendar_of_one_company(lab: FinnhubLab, source: FinnhubSource) -> None:
-    lab.earnings = [release("NVDA", "2026-11-24"), release("BRK.B", "2026-11-24")]
-
-    found = source.fetch_earnings_calendar(date(2026, 11, 23), date(2026, 11, 25), "BRK-B")
-
-    assert [each.symbol for each in found] == ["BRK.B"]
-
-
-@pytest.mark.parametrize("answer", [[], {}, {"earningsCalendar": [{"symbol": "NVDA"}]}])
-def test_an_earnings_calendar_of_another_shape_is_schema_drift(
-    lab: FinnhubLab, source: FinnhubSource, answer: Any
-) -> None:
-    lab.replies = [Reply(answer)]
-
-    with pytest.raises(SchemaDrift, match="/calendar/earnings"):
-        source.fetch_earnings_calendar(date(2026, 11, 23), date(2026, 11, 25))
-
-
 # --- symbols ------------------------------------------------------------------------------
 
 

@@ -1,16 +1,19 @@
 """EDGAR's filings through the asset into PostgreSQL, and the checks of what is stored."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from scizor_assets.catalyst import CATALYST_CHECKS, catalyst_events
+from scizor_assets.ledgers import LedgerConfig
 from scizor_core.instruments import WatchlistEntry
 from scizor_resources.platform import Platform
+from tests.contract.lab.coinspot_announcements_ledger import CoinspotAnnouncementsLab
 from tests.contract.lab.edgar_server import EdgarLab, filing
+from tests.contract.lab.ledgers import Item
 
 from .helpers import execute, query
 
@@ -54,8 +57,28 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield opened
 
 
-def collect(platform: Platform, day: str = DAY) -> dg.MaterializeResult:
-    return catalyst_events(dg.build_asset_context(partition_key=day), platform)
+def collect(platform: Platform, day: str = DAY, source: str = "edgar") -> dict[str, Any]:
+    """Collect a day; returns what the run says, what it says of the source included."""
+    config = LedgerConfig(sources=[source])
+    result = catalyst_events(dg.build_asset_context(partition_key=day), config, platform)
+    metadata = {
+        name: value.value if isinstance(value, dg.MetadataValue) else value
+        for name, value in result.metadata.items()
+    }
+    return {**metadata, **metadata.get("by_source", {}).get(source, {})}
+
+
+def materialize(
+    platform: Platform, instance: dg.DagsterInstance, **options: Any
+) -> dg.ExecuteInProcessResult:
+    config = {"config": {"sources": ["edgar"]}}
+    return dg.materialize(
+        [catalyst_events, *CATALYST_CHECKS],
+        instance=instance,
+        resources={"platform": platform},
+        run_config={"ops": {"catalyst__catalyst_events": config}},
+        **options,
+    )
 
 
 def events(platform: Platform) -> list[dict[str, Any]]:
@@ -85,10 +108,9 @@ def test_the_filings_of_a_day_are_events_with_their_first_bar(sec: Platform) -> 
         datetime(2026, 11, 19, 14, 30, tzinfo=UTC),
         datetime(2026, 11, 19, 14, 30, tzinfo=UTC),
     ]
-    metadata = result.metadata
-    assert (metadata["rows"], metadata["events"], metadata["amendments"]) == (3, 2, 1)
-    assert metadata["filings_by_form"] == {"CORRESP": 1, "10-K/A": 1, "10-K": 1, "8-K": 1}
-    assert metadata["filings_skipped"] == {"left out by the rules": 1}
+    assert (result["rows"], result["amendments"]) == (3, 1)
+    assert result["filings_by_form"] == {"CORRESP": 1, "10-K/A": 1, "10-K": 1, "8-K": 1}
+    assert result["skipped"] == {"left out by the rules": 1}
 
 
 def test_an_amendment_names_its_original_and_is_not_counted_twice(sec: Platform) -> None:
@@ -112,16 +134,15 @@ def test_collecting_a_day_again_changes_nothing(sec: Platform) -> None:
     result = collect(sec)
 
     assert state(sec) == before
-    assert (result.metadata["rows"], result.metadata["rows_written"]) == (3, 0)
+    assert (result["rows"], result["rows_written"]) == (3, 0)
 
 
 def test_days_are_collected_in_one_run_with_the_calls_of_one(
     sec: Platform, lab: EdgarLab, instance: dg.DagsterInstance
 ) -> None:
-    done = dg.materialize(
-        [catalyst_events, *CATALYST_CHECKS],
-        instance=instance,
-        resources={"platform": sec},
+    done = materialize(
+        sec,
+        instance,
         tags={
             "dagster/asset_partition_range_start": "2026-11-16",
             "dagster/asset_partition_range_end": "2026-11-19",
@@ -132,6 +153,7 @@ def test_days_are_collected_in_one_run_with_the_calls_of_one(
     assert len(events(sec)) == 4
     assert len(lab.requests) == 2
     assert {each.check_name: each.passed for each in done.get_asset_check_evaluations()} == {
+        "sources": True,
         "schema": True,
         "no_look_ahead": True,
         "amendments_linked": True,
@@ -143,12 +165,7 @@ def test_statements_of_holders_need_no_original(
 ) -> None:
     lab.filings[APPLE] = [filing(7, "SC 13G/A", "2026-11-18T10:00:00", fileNumber="005-1")]
 
-    done = dg.materialize(
-        [catalyst_events, *CATALYST_CHECKS],
-        instance=instance,
-        resources={"platform": sec},
-        partition_key=DAY,
-    )
+    done = materialize(sec, instance, partition_key=DAY)
 
     assert all(each.passed for each in done.get_asset_check_evaluations())
     assert [(row["is_amendment"], row["amends"]) for row in events(sec)] == [(True, "")]
@@ -171,7 +188,7 @@ def test_another_class_of_shares_joins_the_event(sec: Platform, lab: EdgarLab) -
     result = collect(sec)
 
     assert {tuple(row["symbols"]) for row in events(sec)} == {("AAPL", "AAPL.B")}
-    assert (result.metadata["rows_written"], result.metadata["instruments_written"]) == (0, 3)
+    assert (result["rows_written"], result["instruments_written"]) == (0, 3)
 
 
 def test_a_filing_of_1970_goes_to_quarantine_once(sec: Platform, lab: EdgarLab) -> None:
@@ -179,8 +196,8 @@ def test_a_filing_of_1970_goes_to_quarantine_once(sec: Platform, lab: EdgarLab) 
 
     first, again = collect(sec), collect(sec)
 
-    assert first.metadata["rows_newly_quarantined"] == 1
-    assert again.metadata["rows_newly_quarantined"] == 0
+    assert first["rows_newly_quarantined"] == 1
+    assert again["rows_newly_quarantined"] == 0
     (row,) = query(sec, "SELECT * FROM quality.quarantine")
     assert (row["dataset"], row["symbol"], row["source"]) == ("catalysts", "AAPL", "edgar")
     assert "before EDGAR's first year" in row["reason"]
@@ -228,7 +245,7 @@ def test_without_a_name_to_give_nothing_is_asked(sec: Platform, lab: EdgarLab) -
 
     result = collect(sec)
 
-    assert "SCIZOR_EDGAR_USER_AGENT" in result.metadata["empty_reason"]
+    assert "SCIZOR_EDGAR_USER_AGENT" in result["empty_reason"]
     assert lab.requests == []
 
 
@@ -237,14 +254,14 @@ def test_without_watched_symbols_nothing_is_asked(sec: Platform, lab: EdgarLab) 
 
     result = collect(sec)
 
-    assert "watchlist" in result.metadata["empty_reason"]
+    assert "watchlist" in result["empty_reason"]
     assert lab.requests == []
 
 
 def test_who_asks_is_stored_nowhere(sec: Platform) -> None:
     result = collect(sec)
 
-    assert "data@example.com" not in str(result.metadata)
+    assert "data@example.com" not in str(result)
     assert "data@example.com" not in str(query(sec, "SELECT * FROM collector_runs"))
     assert "data@example.com" not in repr(sec.settings)
 
@@ -283,3 +300,140 @@ def test_bad_rows_fail_the_check_that_is_for_them(
 
     found = done.get_asset_check_evaluations()
     assert {each.check_name for each in found if not each.passed} == failed
+
+
+# --- several sources ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def announcements() -> Iterator[CoinspotAnnouncementsLab]:
+    with CoinspotAnnouncementsLab() as running:
+        yield running  # type: ignore[misc]  # the base class is typed as itself
+
+
+@pytest.fixture
+def all_sources(sec: Platform, announcements: CoinspotAnnouncementsLab) -> Platform:
+    sec.settings = sec.settings.model_copy(
+        update={"coinspot_announcements_base_url": announcements.url}
+    )
+    return sec
+
+
+LISTED = datetime(2026, 11, 18, 4, 30, 20, tzinfo=UTC)
+
+
+def collect_all(platform: Platform, day: str = DAY) -> dict[str, Any]:
+    context = dg.build_asset_context(partition_key=day)
+    result = catalyst_events(context, LedgerConfig(), platform)
+    return {
+        name: value.value if isinstance(value, dg.MetadataValue) else value
+        for name, value in result.metadata.items()
+    }
+
+
+def test_events_of_all_sources_stand_in_one_ledger(
+    all_sources: Platform, announcements: CoinspotAnnouncementsLab
+) -> None:
+    all_sources.reference.add([WatchlistEntry("crypto", "PEPE/USD")])
+    announcements.items = [Item("77", LISTED, "New listing: Pepe (PEPE) is now on CoinSpot")]
+
+    told = collect_all(all_sources)
+
+    assert told["sources_answered"] == ["edgar", "coinspot_announcements", "corporate_actions"]
+    (row,) = query(
+        all_sources,
+        "SELECT type, symbols, first_tradable_at FROM catalyst.catalyst_events "
+        "WHERE source = 'coinspot_announcements'",
+    )
+    # Coins trade always: the next full minute.
+    assert row == {
+        "type": "listing",
+        "symbols": ["PEPE/USD"],
+        "first_tradable_at": datetime(2026, 11, 18, 4, 31, tzinfo=UTC),
+    }
+    assert len(events(all_sources)) == 4
+
+
+def test_a_source_that_fails_leaves_the_events_of_the_others(
+    all_sources: Platform, announcements: CoinspotAnnouncementsLab
+) -> None:
+    announcements.inject("rate_limited")
+
+    told = collect_all(all_sources)
+
+    assert list(told["sources_failed"]) == ["coinspot_announcements"]
+    assert len(events(all_sources)) == 3
+
+
+def test_a_coin_that_nobody_knows_is_an_event_without_an_instrument(
+    all_sources: Platform, announcements: CoinspotAnnouncementsLab
+) -> None:
+    announcements.items = [Item("77", LISTED, "New listing: Newcoin (NEWC) is now on CoinSpot")]
+    collect_all(all_sources)
+    (row,) = query(
+        all_sources, "SELECT symbols FROM catalyst.catalyst_events WHERE source_id = '77'"
+    )
+    assert row["symbols"] is None
+    assert all_sources.reference.watchlist("crypto") == []
+
+
+def test_a_new_listing_is_collected_from_then_on_where_that_is_asked_for(
+    all_sources: Platform, announcements: CoinspotAnnouncementsLab
+) -> None:
+    all_sources.settings = all_sources.settings.model_copy(update={"collect_new_listings": True})
+    announcements.items = [Item("77", LISTED, "New listing: Newcoin (NEWC) is now on CoinSpot")]
+
+    told = collect_all(all_sources)
+
+    assert told["by_source"]["coinspot_announcements"]["now_watched"] == ["NEWC/USD"]
+    (entry,) = all_sources.reference.watchlist("crypto", active_only=True)
+    assert (entry.symbol, entry.collect_5min) == ("NEWC/USD", True)
+    collect_all(all_sources)
+    assert query(
+        all_sources, "SELECT symbols FROM catalyst.catalyst_events WHERE source_id = '77'"
+    ) == [{"symbols": ["NEWC/USD"]}]
+
+
+def test_an_announcement_repeated_within_a_week_is_not_counted_twice(
+    all_sources: Platform, announcements: CoinspotAnnouncementsLab
+) -> None:
+    title = "New listing: Pepe (PEPE) is now on CoinSpot"
+    announcements.items = [
+        Item("77", LISTED, title),
+        Item("78", LISTED + timedelta(hours=5), title.upper()),
+        Item("79", LISTED + timedelta(hours=6), "Scheduled maintenance tonight"),
+    ]
+    collect_all(all_sources)
+    assert query(
+        all_sources,
+        "SELECT source_id, duplicate_of, counts FROM catalyst.catalyst_events "
+        "WHERE source = 'coinspot_announcements' ORDER BY 1",
+    ) == [
+        {"source_id": "77", "duplicate_of": "", "counts": True},
+        {"source_id": "78", "duplicate_of": "coinspot_announcements 77", "counts": False},
+        {"source_id": "79", "duplicate_of": "", "counts": True},
+    ]
+
+
+def test_results_in_a_calendar_are_a_second_report_of_the_filing_with_them(sec: Platform) -> None:
+    collect(sec)
+    execute(
+        sec,
+        "INSERT INTO catalyst_events (source, source_id, type, title, url, report_date, "
+        "published_at, detected_at, impact) VALUES ('finnhub_earnings', 'AAPL-2026Q4', "
+        "'earnings', 'Apple: results', '', '2026-11-18', '2026-11-18T21:00Z', %s, 8)",
+        NOW,
+    )
+    execute(
+        sec,
+        "INSERT INTO catalyst_event_instruments SELECT e.catalyst_event_id, s.instrument_id, "
+        "'2026-11-19T14:30Z' FROM catalyst_events AS e, symbols AS s "
+        "WHERE e.source = 'finnhub_earnings' AND s.symbol = 'AAPL'",
+    )
+    assert sec.catalysts.link_duplicates() == 1
+    assert sec.catalysts.link_duplicates() == 0
+    rows = query(sec, "SELECT source, counts FROM catalyst.catalyst_events WHERE type = 'earnings'")
+    assert {row["source"]: row["counts"] for row in rows} == {
+        "edgar": True,
+        "finnhub_earnings": False,
+    }

@@ -41,7 +41,7 @@ WATCHED = (
 )
 #: (collector, day) -> items of the window, counted in the data by hand.
 STORIES = {
-    ("newscatcher", ASX_DAY): 3,
+    ("newscatcher", ASX_DAY): 5,
     ("reddit", ASX_DAY): 5,
     ("x", ASX_DAY): 2,
     ("finnhub_news", RESULTS_DAY): 6,
@@ -57,7 +57,7 @@ STORIES = {
     ("reddit", BTC_DAY): 5,
     ("x", BTC_DAY): 5,
 }
-#: (collector, day) -> source ids and what they are.
+#: (collector, day) -> forms of its events.
 EVENTS = {
     ("edgar", RESULTS_DAY): {"8-K", "4"},
     ("edgar", AMENDMENT_DAY): {"8-K/A", "10-Q", "4"},

@@ -19,14 +19,11 @@ from scizor_resources.providers.finnhub.refusals import (
 from scizor_resources.providers.finnhub.symbols import to_finnhub_symbol
 from scizor_resources.providers.finnhub.wire import (
     CANDLE_PATH,
-    EARNINGS_PATH,
     QUOTE_PATH,
     SOURCE_NAME,
     SPLIT_PATH,
-    EarningsRelease,
     Quote,
     parse_candles,
-    parse_earnings,
     parse_quote,
     parse_splits,
 )
@@ -150,26 +147,6 @@ class FinnhubSource:
         answer = self._get(SPLIT_PATH, {"symbol": _wire(symbol), **_days(start, end)})
         splits = [each for each in parse_splits(answer, symbol) if start <= each.ex_date < end]
         return sorted(splits, key=lambda split: split.ex_date)
-
-    def fetch_earnings_calendar(
-        self, start: date, end: date, symbol: str | None = None
-    ) -> list[EarningsRelease]:
-        """Fetch the earnings releases of US companies with `start <= report_date < end`.
-
-        Args:
-            start: first day, which may be to come.
-            end: first day no longer wanted.
-            symbol: the platform's symbol in market us; None for all companies.
-
-        Raises:
-            InvalidInputError: the symbol cannot be one of market us.
-            ProviderError: no answer could be had.
-        """
-        params = _days(start, end)
-        if symbol is not None:
-            params["symbol"] = _wire(symbol)
-        releases = parse_earnings(self._get(EARNINGS_PATH, params))
-        return [each for each in releases if start <= each.report_date < end]
 
     def _ask(self, window: AskWindow) -> ParsedBars:
         """Make one call for a symbol's window and read it; both ends are inclusive there."""
