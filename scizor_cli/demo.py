@@ -164,7 +164,10 @@ def _launches(steps: list[DemoStep]) -> list[Launch]:
     sessions["asx", "1m"].update(SIMULATED_SESSIONS)
     sessions["asx", "1d"].update(SIMULATED_SESSIONS)
     launches = [
-        Launch(("reference/instruments", "reference/watchlist"), title="instruments and watchlist")
+        Launch(
+            ("reference/instruments", "reference/watchlist", "reference/sessions"),
+            title="instruments, watchlist, sessions",
+        )
     ]
     for (market, timeframe), dates in sorted(sessions.items()):
         launches += launches_for_sessions(market, timeframe, sorted(dates))

@@ -14,25 +14,17 @@
     "session_open_at", "session_close_at", "open", "high", "low", "close", "volume", "return_raw",
     "return_adjusted", "close_adjusted",
 ] + indicators + [
-    "news_stories", "news_mean_score", "news_dispersion", "social_stories", "social_mean_score",
-    "social_dispersion", "events", "max_impact", "event_types", "on_chain", "completeness_score",
-    "source", "is_simulated", "is_sample", "is_final",
+    "news_stories", "news_mean_score", "news_dispersion", "news_first_at", "social_stories",
+    "social_mean_score", "social_dispersion", "social_first_at", "events", "max_impact",
+    "event_types", "events_first_at", "on_chain", "completeness_score", "source", "is_simulated",
+    "is_sample", "is_final",
 ] -%}
 -- A row holds what was known at its session's close. Stories, events and metrics can change, move
 -- to another session or go, which a newest stamp does not always show, and a return changes with
 -- the bar before: a row is built again when its stamp or any of its values is another.
-with sessions as (
-    select
-        sessions.*,
-        lag(sessions.close_at) over (
-            partition by sessions.market
-            order by sessions.session_date
-        ) as previous_close_at
-    from {{ source("reference", "sessions") }} as sessions
-),
-
+--
 -- A story belongs to the first session that closes at or after its publication.
-placed_stories as (
+with placed_stories as (
     select
         stories.*,
         closing.session_date
@@ -58,6 +50,7 @@ stories as (
             as {{ kind }}_mean_score,
         stddev_samp(score order by published_at, story_id) filter (where kind = '{{ kind }}')
             as {{ kind }}_dispersion,
+        min(published_at) filter (where kind = '{{ kind }}') as {{ kind }}_first_at,
         {% endfor -%}
         bool_or(is_sample) as is_sample,
         max(updated_at) as updated_at
@@ -72,10 +65,11 @@ events as (
         count(*) as events,
         max(events.impact) as max_impact,
         array_agg(distinct events.type order by events.type) as event_types,
+        min(events.published_at) as events_first_at,
         bool_or(events.is_sample) as is_sample,
         max(events.updated_at) as updated_at
     from {{ ref("stg_instrument_events") }} as events
-    inner join sessions
+    inner join {{ source("reference", "sessions") }} as sessions
         on
             events.market = sessions.market
             and events.first_tradable_at >= sessions.open_at
@@ -113,13 +107,16 @@ on_chain as (
 ),
 
 {% if is_incremental() %}
--- What retention takes away stays in the rows that were built from it: where a session began before
--- the oldest row that is left, less than was built is no correction.
+-- Retention takes away the oldest stories and events; a row that was built from one of those stays
+-- as it was built.
 kept_since as (
     select
-        min(published_at) filter (where kind = 'news') as news,
-        min(published_at) filter (where kind = 'social') as social,
-        (select min(events.published_at) from public.catalyst_events as events) as events
+        coalesce(min(published_at) filter (where kind = 'news'), 'infinity') as news,
+        coalesce(min(published_at) filter (where kind = 'social'), 'infinity') as social,
+        (
+            select coalesce(min(events.published_at), 'infinity')
+            from public.catalyst_events as events
+        ) as events
     from human.story_items
 ),
 {% endif %}
@@ -147,10 +144,12 @@ wide as materialized (
         {{ kept_or(kind, kind ~ "_stories", "coalesce(stories." ~ kind ~ "_stories, 0)") }},
         {{ kept_or(kind, kind ~ "_mean_score", "stories." ~ kind ~ "_mean_score") }},
         {{ kept_or(kind, kind ~ "_dispersion", "stories." ~ kind ~ "_dispersion") }},
+        {{ kept_or(kind, kind ~ "_first_at", "stories." ~ kind ~ "_first_at") }},
         {% endfor -%}
         {{ kept_or("events", "events", "coalesce(events.events, 0)") }},
         {{ kept_or("events", "max_impact", "events.max_impact") }},
         {{ kept_or("events", "event_types", "coalesce(events.event_types, array[]::text[])") }},
+        {{ kept_or("events", "events_first_at", "events.events_first_at") }},
         {{ kept_or("on_chain", "on_chain", "on_chain.metrics") }},
         quality.score as completeness_score,
         daily.source,
@@ -173,7 +172,7 @@ wide as materialized (
             quality.built_from_ingested_at
         ) as built_from_ingested_at
     from {{ ref("daily_bars") }} as daily
-    left join sessions
+    left join {{ source("reference", "sessions") }} as sessions
         on daily.market = sessions.market and daily.session_date = sessions.session_date
     left join {{ ref("stg_indicators") }} as indicators
         on
@@ -206,12 +205,9 @@ wide as materialized (
     cross join kept_since
     left join lateral (
         select
-            {% for kind in kinds -%}
-            built.{{ kind }}_stories > coalesce(stories.{{ kind }}_stories, 0)
-            and (sessions.previous_close_at < kept_since.{{ kind }}) is not false as {{ kind }},
-            {% endfor -%}
-            built.events > coalesce(events.events, 0)
-            and (sessions.previous_close_at < kept_since.events) is not false as events,
+            built.news_first_at < kept_since.news as news,
+            built.social_first_at < kept_since.social as social,
+            built.events_first_at < kept_since.events as events,
             on_chain.metrics is null and built.on_chain is not null as on_chain
     ) as keeps on true
     {% endif %}
