@@ -16,6 +16,7 @@ from scizor_core.markets import MARKETS, TIMEFRAMES, MarketSpec, Timeframe
 from scizor_resources.pipeline.accounts import ProviderRun, collector_runs
 from scizor_resources.pipeline.collect import CollectReport
 from scizor_resources.platform import Platform
+from scizor_resources.settings import get_settings
 
 #: Partitions one run of a backfill takes: a provider's window at most, and few enough that the
 #: about 50 ms of event writing per key do not dominate.
@@ -38,6 +39,9 @@ def build_bars_asset(market: MarketSpec, timeframe: Timeframe) -> dg.AssetsDefin
         if upstream
         else [dg.AssetKey(["reference", "watchlist"])]
     )
+    if timeframe == "5m" and "coinspot" in get_settings().chain(market.name):
+        # Its bars are made of what was sampled.
+        deps.append(dg.AssetKey(["exchange", "coinspot_prices"]))
 
     @dg.asset(
         key=[market.name, f"bars_{timeframe}"],

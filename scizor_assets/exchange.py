@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from scizor_assets.check_results import finding_result
+from scizor_assets.check_results import contract_result, finding_result
 from scizor_assets.common import OWNERS, failures
 from scizor_assets.ledgers import (
     SOURCES_CHECK,
@@ -18,6 +18,7 @@ from scizor_assets.ledgers import (
 )
 from scizor_assets.partitions import day_partitions, window_of_run
 from scizor_core.bar_checks import SHOWN_ROWS, Finding
+from scizor_core.schemas.samples import validate_samples
 from scizor_resources.collectors import Collector
 from scizor_resources.pipeline.accounts import Account
 from scizor_resources.platform import Platform
@@ -81,6 +82,7 @@ def coinspot_prices(
 
 _CHECKS: dict[str, str] = {
     SOURCES_CHECK: SOURCES_DESCRIPTION,
+    "schema": "Stored samples keep the contract of price_data_5min.",
     "coverage": (
         f"Each coin was seen in {100 * LEAST_COVERAGE:.0f} % of the five minutes of the day since "
         "the first look: a warning that lists those that were not."
@@ -113,13 +115,16 @@ def coinspot_prices_checks(
         finding = sources_finding(platform, _KEY.to_user_string())
         yield finding_result(_KEY, finding, error, finding.count)
     with failures():
+        stored = platform.samples.stored(_SOURCE, start, end)
+        if "schema" in wanted:
+            yield contract_result(_KEY, validate_samples, stored)
         if "coverage" in wanted:
             seen = platform.samples.coverage(_SOURCE, start, min(end, now))
             yield finding_result(_KEY, _uncovered(seen, min(end, now)), warn, len(seen))
         if "spread" in wanted:
             rows = platform.samples.wide(_SOURCE, start, end, WIDEST_SPREAD_PERCENT)
             finding = Finding("spread", len(rows), rows[:SHOWN_ROWS])
-            yield finding_result(_KEY, finding, warn, platform.samples.count(_SOURCE, start, end))
+            yield finding_result(_KEY, finding, warn, len(stored))
 
 
 def _uncovered(seen: list[dict[str, Any]], end: datetime) -> Finding:

@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import Field
 
 from scizor_core.bar_checks import Finding
-from scizor_resources.collectors import Collector, collectors_of
+from scizor_resources.collectors import Collector, account_of, collectors_of
 from scizor_resources.errors import ProviderError
 from scizor_resources.pipeline.accounts import Account, ProviderRun, sample_run
 from scizor_resources.platform import Platform
@@ -134,7 +134,8 @@ def ask_sources(
 def _account(
     asked: Asked, platform: Platform, collector: Collector, run: ProviderRun
 ) -> Iterator[Account]:
-    with sample_run(platform.providers, collector.provider, run, platform.now) as account:
+    provider = account_of(collector, platform.settings)
+    with sample_run(platform.providers, provider, run, platform.now) as account:
         try:
             yield account
         finally:
@@ -153,7 +154,7 @@ def sources_finding(platform: Platform, asset: str) -> Finding:
     last = platform.providers.last_runs_by_asset()
     rows = []
     for collector in collectors_of(asset):
-        run = last.get((collector.provider, asset))
+        run = last.get((account_of(collector, platform.settings), asset))
         if run is None or collector.missing(platform.settings) or run["status"] == "success":
             continue
         rows.append(

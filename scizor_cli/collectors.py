@@ -62,12 +62,12 @@ class CollectorStatus:
 
 def statuses(platform: "Platform") -> list[CollectorStatus]:
     """Return every collector with what the accounts say of it."""
-    from scizor_resources.collectors import COLLECTORS
+    from scizor_resources.collectors import COLLECTORS, account_of, paced
 
-    last = platform.providers.last_runs_by_asset()
+    last, settings = platform.providers.last_runs_by_asset(), platform.settings
     return [
-        _status(platform, collector, last.get((collector.provider, collector.asset)))
-        for collector in COLLECTORS
+        _status(platform, collector, last.get((account_of(collector, settings), collector.asset)))
+        for collector in (paced(each, settings) for each in COLLECTORS)
     ]
 
 
@@ -102,7 +102,7 @@ def _status(
 @app.command(name="list", epilog="Example:\n\n  scizor collectors list")
 def list_(as_json: _JSON = False) -> None:
     """Show every collector: what it feeds, how often, what it costs, what has to be set."""
-    from scizor_resources.collectors import COLLECTORS
+    from scizor_resources.collectors import COLLECTORS, paced
     from scizor_resources.settings import load_settings
 
     settings = load_settings()
@@ -115,7 +115,7 @@ def list_(as_json: _JSON = False) -> None:
             each.cost,
             "set " + " and ".join(missing) if (missing := each.missing(settings)) else "ready",
         )
-        for each in COLLECTORS
+        for each in (paced(known, settings) for known in COLLECTORS)
     ]
     columns = ("collector", "feeds", "schedule", "tier", "cost", "state")
     if as_json:

@@ -86,7 +86,10 @@ def _show_table(answer: "Answer", max_rows: int, output: Path | None) -> None:
         place = answer.columns.index("source")
         simulated = sum(is_simulated(row[place]) for row in shown)
         if simulated:
-            note(f"Note: {simulated:,} of these {len(shown):,} rows are simulated, not real data.")
+            note(
+                f"Note: {simulated:,} of these {len(shown):,} rows are simulated or samples, not "
+                "real data."
+            )
 
 
 def _write(answer: "Answer", format_: Format, output: Path | None) -> int:

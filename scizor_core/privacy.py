@@ -18,7 +18,8 @@ _HANDLE = re.compile(r"(?<![\w.])@\w{1,50}")
 _REDDITOR = re.compile(r"(?<![\w/])/?u/[\w-]{1,50}", re.IGNORECASE)
 _PROFILE = re.compile(
     r"((?:reddit\.com|redd\.it)/(?:user|u)/|reddit\.com/r/u_|"
-    r"(?:twitter|x)\.com/(?!i/|search|hashtag/)|t\.me/)[\w-]{1,50}",
+    r"(?:twitter|x)\.com/(?!i/|search|hashtag/)|t\.me/|bsky\.app/profile/|"
+    r"linkedin\.com/in/|instagram\.com/)[\w.-]{1,100}",
     re.IGNORECASE,
 )
 
@@ -35,5 +36,5 @@ def mask_people(text: str) -> str:
 
 
 def mask_address(url: str) -> str:
-    """Return an address without the name of a profile in it."""
-    return _PROFILE.sub(r"\1user", url)
+    """Return an address without the name of a profile in it: of known places, or after an @."""
+    return _HANDLE.sub(MASKED_HANDLE, _PROFILE.sub(r"\1user", url))

@@ -16,8 +16,10 @@ from scizor_resources.settings import Settings
 #: free: no key; key: a free account is enough; paid: nothing without a subscription.
 Tier = Literal["free", "key", "paid"]
 
-#: How often the schedules look who is due; every interval is a multiple of it.
+#: Every interval is a multiple of it.
 TICK = timedelta(minutes=5)
+#: Hour (UTC) of the day at which days that are over are looked at again.
+SECOND_LOOK_HOUR = 3
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Collector:
         tier: what access costs.
         cost: the same in words.
         delay: items come so much later than they are published.
+        second_look: so many days that are over are asked for again once a day, so that edits and
+            deletions are followed; 0 where a look costs money.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Collector:
     tier: Tier
     cost: str
     delay: timedelta = timedelta(0)
+    second_look: int = 0
 
     @property
     def ledger(self) -> str:
@@ -66,12 +71,14 @@ class Collector:
         """Return the UTC days to ask for at that instant.
 
         Today; yesterday where it is still filling up after midnight, which is the first hour, and
-        where its values are restated.
+        where its values are restated; the days of `second_look` once a day.
         """
         newest = at.astimezone(UTC) - self.delay
         today, before = newest.date(), newest.date() - timedelta(days=1)
         if self.ledger == RESTATED_LEDGER:
             return [before, today]
+        if newest.hour == SECOND_LOOK_HOUR and newest.minute == 0:
+            return [today - timedelta(days=back) for back in range(self.second_look, -1, -1)]
         if newest.hour > 0:
             return [today]
         return [before] if newest.minute == 0 else [before, today]
@@ -119,8 +126,17 @@ COLLECTORS: tuple[Collector, ...] = (
     Collector(
         "newscatcher", "NewsCatcher", _NEWS, "newscatcher", _15_MINUTES, "paid", "calls of the plan"
     ),
-    Collector("finnhub_news", "Finnhub company news", _NEWS, "finnhub", _15_MINUTES, "key", "none"),
-    Collector("reddit", "Reddit", _SOCIAL, "reddit", _15_MINUTES, "key", "none"),
+    Collector(
+        "finnhub_news",
+        "Finnhub company news",
+        _NEWS,
+        "finnhub",
+        _15_MINUTES,
+        "key",
+        "none",
+        second_look=2,
+    ),
+    Collector("reddit", "Reddit", _SOCIAL, "reddit", _15_MINUTES, "key", "none", second_look=3),
     Collector("x", "X recent search", _SOCIAL, "x", _HOUR, "paid", "each post read"),
     Collector("edgar", "SEC EDGAR filings", _CATALYSTS, "edgar", _15_MINUTES, "free", "none"),
     # Once an hour, as its rules for robots ask.
@@ -145,6 +161,8 @@ COLLECTORS: tuple[Collector, ...] = (
     ),
     Collector("coinspot", "CoinSpot prices", _PRICES, "coinspot", _5_MINUTES, "free", "none"),
 )
+#: Collectors that samples do not stand in for.
+_NOT_SAMPLED = frozenset({"coinspot", "corporate_actions"})
 _BY_NAME = {each.name: each for each in COLLECTORS}
 
 
@@ -173,6 +191,12 @@ def paced(collector: Collector, settings: Settings) -> Collector:
             cost=f"calls of the {settings.cryptopanic_plan} plan",
         )
     return collector
+
+
+def account_of(collector: Collector, settings: Settings) -> str:
+    """Return the provider under which a collector's runs are booked: samples are nobody's."""
+    sampled = settings.samples and collector.name not in _NOT_SAMPLED
+    return f"sample:{collector.provider}" if sampled else collector.provider
 
 
 def collectors_of(asset: str, names: Sequence[str] | None = None) -> tuple[Collector, ...]:

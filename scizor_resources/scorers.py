@@ -70,7 +70,7 @@ def _load(model: str) -> Any:
     except ImportError:
         raise ConfigError(
             f"SCIZOR_SENTIMENT_MODEL asks for {model}, but the extra is not installed: "
-            "pip install 'scizor[model]', or unset it to use the lexicon."
+            "pip install -e '.[model]', or unset it to use the lexicon."
         ) from None
     try:
         return pipeline("text-classification", model=model, top_k=None, batch_size=_BATCH)

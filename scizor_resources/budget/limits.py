@@ -225,6 +225,8 @@ LIMITS: Mapping[str, ProviderLimits] = {
         ProviderLimits("nansen", "Nansen", (Window(20, 1), Window(300, 60))),
         # The developer plan; growth has 5 a second and 3,000 a month.
         ProviderLimits("cryptopanic", "CryptoPanic", (Window(2, 1), monthly(100))),
+        ProviderLimits("cryptopanic_growth", "CryptoPanic", (Window(5, 1), monthly(3000))),
+        ProviderLimits("cryptopanic_enterprise", "CryptoPanic", (Window(5, 1),)),
         # It limits calls under way, by plan.
         ProviderLimits("newscatcher", "NewsCatcher", concurrency=1),
         # 600 in ten minutes, a hundred a minute.

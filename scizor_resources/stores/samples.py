@@ -6,9 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from scizor_core.schemas.samples import SAMPLE_ROW_COLUMNS, STEP, validate_samples
 from scizor_resources.stores.warehouse import Warehouse
-
-_STEP = pd.Timedelta(minutes=5)
 
 
 class SampleStore:
@@ -24,13 +23,17 @@ class SampleStore:
 
         Returns:
             Number of rows that were new or replaced an older sample.
+
+        Raises:
+            ContractError: the samples break the contract; nothing is written.
         """
         if samples.empty:
             return 0
         rows = samples.sort_values("sampled_at").assign(
-            timestamp=lambda frame: frame["sampled_at"].dt.floor(_STEP)
+            timestamp=lambda frame: frame["sampled_at"].dt.floor(STEP)
         )
         rows = rows.drop_duplicates(["source", "symbol", "timestamp"], keep="last")
+        rows = validate_samples(rows[list(SAMPLE_ROW_COLUMNS)])
         with self._warehouse.connect() as connection, connection.cursor() as cursor:
             cursor.executemany(
                 "INSERT INTO public.price_data_5min AS p "
@@ -61,6 +64,19 @@ class SampleStore:
             [source, list(symbols), start, end],
         )
 
+    def stored(self, source: str, start: datetime, end: datetime) -> pd.DataFrame:
+        """Return the samples of `[start, end)` of all symbols.
+
+        Returns:
+            Columns `SAMPLE_ROW_COLUMNS`, by symbol and time.
+        """
+        return self._warehouse.read(
+            'SELECT symbol, "timestamp", source, bid, ask, last, sampled_at '
+            'FROM public.price_data_5min WHERE source = $1 AND "timestamp" >= $2 '
+            'AND "timestamp" < $3 ORDER BY symbol, "timestamp"',
+            [source, start, end],
+        )
+
     def coverage(self, source: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
         """Return per symbol in how many five minutes of `[start, end)` it was seen, and since when.
 
@@ -75,10 +91,6 @@ class SampleStore:
                 "GROUP BY symbol ORDER BY symbol",
                 [source, start, end],
             ).fetchall()
-
-    def count(self, source: str, start: datetime, end: datetime) -> int:
-        """Return the number of samples in `[start, end)`."""
-        return sum(row["slots"] for row in self.coverage(source, start, end))
 
     def wide(
         self, source: str, start: datetime, end: datetime, percent: float

@@ -443,7 +443,8 @@ ON CONFLICT (source, source_id, superseded_at) DO NOTHING
 """
 # What was seen for the first time after this answer is not absent from it.
 _DELETE_ABSENT = """
-UPDATE human.story_items SET deleted_at = %(at)s, title = '', body = '', updated_at = now()
+UPDATE human.story_items SET deleted_at = %(at)s, title = '', body = '', url = '',
+    canonical_url = '', updated_at = now()
 WHERE source = %(source)s AND query_key = %(query_key)s
     AND published_at >= %(since)s AND published_at < %(until)s
     AND deleted_at IS NULL AND observed_at <= %(at)s AND NOT source_id = ANY(%(present)s)

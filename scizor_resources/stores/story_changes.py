@@ -24,6 +24,8 @@ _DETAILS = (
 )
 #: What of an item decides which story it is.
 _LINKING = ("title", "body", "canonical_url", "publisher", "published_at")
+#: What goes with a deletion: an address may repeat the title.
+_EMPTIED = {"title": "", "body": "", "url": "", "canonical_url": ""}
 CHANGING = (*_TEXT, *_JUDGED, *_DETAILS, "votes", "votes_at", "query_key", "deleted_at")
 COLUMNS = ("source", "source_id", "story_id", "kind", "observed_at", *CHANGING)
 
@@ -105,7 +107,7 @@ def settle(row: Row, known: Row | None, mentions: Mapping[Key, Links]) -> Change
     if is_deleted:
         if known["deleted_at"] is not None:
             return Change(kept, "unchanged")
-        return Change(kept | {"title": "", "body": "", "deleted_at": row["deleted_at"]}, "deleted")
+        return Change(kept | _EMPTIED | {"deleted_at": row["deleted_at"]}, "deleted")
     return _followed(row, known, kept, found)
 
 

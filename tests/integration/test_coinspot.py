@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from scizor_assets.exchange import coinspot_prices
+from scizor_assets.exchange import coinspot_prices, coinspot_prices_checks
 from scizor_resources.platform import Platform
 from scizor_resources.providers.base import BarRequest, SymbolRef
 from tests.contract.lab.coinspot_server import PREFIX, CoinspotLab, quote
@@ -102,3 +102,51 @@ def test_a_symbol_without_samples_has_a_reason(spot: Platform) -> None:
     )
     batch = spot.source("coinspot").fetch_bars(request)
     assert "ETH/AUD" in batch.empty_reasons["ETH/AUD"]
+
+
+def judge(platform: Platform) -> dict[str, dg.AssetCheckEvaluation]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = dg.materialize(
+            [coinspot_prices, coinspot_prices_checks],
+            partition_key=TODAY,
+            resources={"platform": platform},
+            instance=instance,
+        )
+    return {each.check_name: each for each in done.get_asset_check_evaluations()}
+
+
+def test_a_coin_that_was_not_looked_at_for_long_is_named(spot: Platform, lab: CoinspotLab) -> None:
+    lab.listed = {"btc": quote("100", "99", "101"), "eth": quote("10", "9.9", "10.1")}
+    sample(spot, NOON)
+    for minutes in range(5, 60, 5):
+        lab.listed = {"btc": quote("100", "99", "101")}
+        sample(spot, NOON + timedelta(minutes=minutes))
+
+    found = judge(spot)
+
+    assert {name: each.passed for name, each in found.items()} == {
+        "sources": True,
+        "schema": True,
+        "coverage": False,
+        "spread": True,
+    }
+    (row,) = found["coverage"].metadata["first_rows"].value
+    assert (row["symbol"], row["seen"], row["of"]) == ("ETH/AUD", 1, 11)
+
+
+def test_bid_and_ask_far_apart_or_crossed_are_named_widest_first(
+    spot: Platform, lab: CoinspotLab
+) -> None:
+    lab.listed = {
+        "btc": quote("100", "99", "101"),
+        "wide": quote("100", "80", "120"),
+        "crossed": quote("100", "101", "99"),
+    }
+    sample(spot, NOON)
+
+    (first, second) = judge(spot)["spread"].metadata["first_rows"].value
+
+    assert (first["symbol"], first["spread_percent"]) == ("WIDE/AUD", 40.0)
+    assert second["symbol"] == "CROSSED/AUD"
+    (row,) = query(spot, "SELECT * FROM exchange.coinspot_prices WHERE symbol = 'BTC/AUD'")
+    assert (row["spread"], row["spread_percent"]) == (2.0, 2.0)

@@ -176,3 +176,36 @@ def test_each_market_has_a_job_for_a_session() -> None:
     assert {job.name for job in defs.resolve_all_job_defs()} >= {
         f"{market}_session" for market in MARKETS
     }
+
+
+#: Assets of the other ledgers, each with a mart that is made of it.
+LEDGERS = {
+    "glass/protocol_fundamentals": "marts/protocol_momentum",
+    "glass/on_chain_metrics": "marts/instrument_day",
+    "human/news_sentiment": "marts/sentiment_hourly",
+    "human/social_sentiment": "marts/sentiment_hourly",
+    "catalyst/catalyst_events": "marts/catalyst_reactions",
+}
+
+
+@pytest.mark.parametrize(("asset", "mart"), LEDGERS.items())
+def test_a_ledger_has_a_contract_its_sources_checked_and_a_mart(asset: str, mart: str) -> None:
+    graph = defs.resolve_asset_graph()
+    key = dg.AssetKey.from_user_string(asset)
+    names = {each.name for each in graph.asset_check_keys if each.asset_key == key}
+    assert names >= {"schema", "sources"}
+    (spec,) = [each for each in SPECS if each.key == key]
+    assert spec.metadata["dagster/table_name"] == asset.replace("/", ".")
+    assert key in upstream_of(dg.AssetKey.from_user_string(mart))
+
+
+def upstream_of(key: dg.AssetKey) -> set[dg.AssetKey]:
+    """Return everything that an asset is made of, however far up."""
+    found: set[dg.AssetKey] = set()
+    waiting = [key]
+    while waiting:
+        for parent in defs.resolve_asset_graph().get(waiting.pop()).parent_keys:
+            if parent not in found:
+                found.add(parent)
+                waiting.append(parent)
+    return found

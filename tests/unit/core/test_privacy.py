@@ -57,5 +57,22 @@ def test_masking_twice_is_masking_once(text: str) -> None:
     assert mask_people(mask_people(text)) == mask_people(text)
 
 
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("https://medium.com/@jane/a-story-1", "https://medium.com/@user/a-story-1"),
+        ("https://www.youtube.com/@jane", "https://www.youtube.com/@user"),
+        (
+            "https://bsky.app/profile/jane.bsky.social/post/1",
+            "https://bsky.app/profile/user/post/1",
+        ),
+        ("https://www.linkedin.com/in/jane-doe/", "https://www.linkedin.com/in/user/"),
+    ],
+)
+def test_an_address_of_a_profile_is_masked(url: str, masked: str) -> None:
+    assert mask_address(url) == masked
+    assert mask_people(masked) == masked
+
+
 def test_an_address_keeps_everything_but_the_profile() -> None:
     assert mask_address("https://x.com/jane/status/5?s=1") == "https://x.com/user/status/5?s=1"

@@ -76,6 +76,9 @@ def test_a_collector_of_another_asset_is_refused() -> None:
         ("reddit", "00:00", ["2026-11-20"]),
         ("reddit", "00:15", ["2026-11-20", "2026-11-21"]),
         ("reddit", "01:00", ["2026-11-21"]),
+        # Once a day the last days are looked at again for edits and deletions.
+        ("reddit", "03:00", ["2026-11-18", "2026-11-19", "2026-11-20", "2026-11-21"]),
+        ("x", "03:00", ["2026-11-21"]),
         ("glassnode", "12:00", ["2026-11-20", "2026-11-21"]),
         # The developer plan shows news a day late.
         ("cryptopanic", "00:00", ["2026-11-19"]),
