@@ -29,6 +29,7 @@ from benchmarks import (
     bench_providers,
     bench_read,
     bench_run_overhead,
+    bench_stories,
 )
 from benchmarks.common import Figure, load_average
 from benchmarks.report import show
@@ -86,9 +87,14 @@ def providers(*, quick: bool) -> list[Figure]:
     return bench_providers.measure(1) if quick else bench_providers.measure()
 
 
+def stories(*, quick: bool) -> list[Figure]:
+    """Measure what happens with texts."""
+    return bench_stories.measure(2_000, 1) if quick else bench_stories.measure()
+
+
 BENCHMARKS: dict[str, Callable[..., list[Figure]]] = {
     each.__name__: each
-    for each in (indicators, history_load, read, run_overhead, budget, providers)
+    for each in (indicators, history_load, read, run_overhead, budget, providers, stories)
 }
 
 
