@@ -30,6 +30,7 @@ from benchmarks import (
     bench_read,
     bench_run_overhead,
     bench_stories,
+    bench_workers,
 )
 from benchmarks.common import Figure, load_average
 from benchmarks.report import show
@@ -92,9 +93,14 @@ def stories(*, quick: bool) -> list[Figure]:
     return bench_stories.measure(2_000, 1) if quick else bench_stories.measure()
 
 
+def workers(*, quick: bool) -> list[Figure]:
+    """Measure what a second worker gains."""
+    return bench_workers.measure(1, 40) if quick else bench_workers.measure()
+
+
 BENCHMARKS: dict[str, Callable[..., list[Figure]]] = {
     each.__name__: each
-    for each in (indicators, history_load, read, run_overhead, budget, providers, stories)
+    for each in (indicators, history_load, read, run_overhead, budget, providers, stories, workers)
 }
 
 

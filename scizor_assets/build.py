@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from scizor_assets.alerting import ALERT_JOBS, ALERT_SCHEDULES, ALERT_SENSORS
+from scizor_assets.archive import ARCHIVE_ASSETS, ARCHIVE_CHECKS, ARCHIVE_SCHEDULES
 from scizor_assets.bars import BARS_ASSETS
 from scizor_assets.catalyst import CATALYST_ASSETS, CATALYST_CHECKS
 from scizor_assets.checks import ASSET_CHECKS
@@ -19,6 +21,7 @@ from scizor_assets.maintenance import MAINTENANCE_ASSETS
 from scizor_assets.quality import QUALITY_ASSETS
 from scizor_assets.reference import REFERENCE_ASSETS
 from scizor_assets.schedules import SCHEDULES
+from scizor_assets.watch import lost_runs
 from scizor_resources.resources import default_resources
 
 
@@ -43,6 +46,7 @@ def build_defs(
             *CATALYST_ASSETS,
             *QUALITY_ASSETS,
             *MAINTENANCE_ASSETS,
+            *ARCHIVE_ASSETS,
             *_marts(marts),
         ],
         asset_checks=[
@@ -51,9 +55,11 @@ def build_defs(
             *GLASS_CHECKS,
             *HUMAN_CHECKS,
             *CATALYST_CHECKS,
+            *ARCHIVE_CHECKS,
         ],
-        jobs=JOBS,
-        schedules=SCHEDULES,
+        jobs=[*JOBS, *ALERT_JOBS],
+        schedules=[*SCHEDULES, *ARCHIVE_SCHEDULES, *ALERT_SCHEDULES],
+        sensors=[lost_runs, *ALERT_SENSORS],
         # A Celery worker's children may not have children; runs are what goes side by side.
         executor=dg.in_process_executor,
         resources={**default_resources(), **(overrides or {})},

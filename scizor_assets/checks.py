@@ -185,7 +185,11 @@ def _unmatched(
         JOIN public.symbols AS s
             ON s.instrument_id = coalesce(b.instrument_id, i.instrument_id)
             AND s.market = %(market)s
-        WHERE b.close IS NULL OR i.computed_at IS NULL
+        WHERE i.computed_at IS NULL OR (b.close IS NULL AND NOT EXISTS (
+            SELECT 1 FROM market.archive_files AS f
+            WHERE f.state = 'released' AND f.market = s.market AND f.timeframe = %(timeframe)s
+            AND f.month = date_trunc('month', i.ts AT TIME ZONE 'UTC')::date
+        ))
     """
     parameters = {"timeframe": timeframe, "start": start, "end": end, "market": market.name}
     with platform.warehouse.connect() as connection:

@@ -31,6 +31,7 @@ _WHOLE = (
     "catalyst/",
     "exchange/",
     "maintenance/",
+    "archive/",
 )
 
 
@@ -207,7 +208,7 @@ class Launcher:
 
 
 def _unit(asset: str) -> str:
-    return "month" if asset.endswith("_1d") else "session"
+    return "month" if asset.endswith("_1d") or asset == "archive/bars" else "session"
 
 
 def _check_key(asset: str, partitions: dg.TimeWindowPartitionsDefinition, key: str) -> None:

@@ -13,6 +13,8 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from scizor_cli import (
+    alerts,
+    archive,
     bars,
     collectors,
     database,
@@ -23,6 +25,7 @@ from scizor_cli import (
     retention,
     status,
     watchlist,
+    worker,
 )
 from scizor_core.errors import ScizorError
 
@@ -198,7 +201,10 @@ app.command(name="bars", epilog=bars.EXAMPLES)(bars.bars)
 app.command(name="status", epilog=status.EXAMPLES)(status.status)
 app.command(name="providers", epilog=providers.EXAMPLES)(providers.providers)
 app.add_typer(collectors.app, name="collectors")
+app.add_typer(alerts.app, name="alerts")
+app.add_typer(archive.app, name="archive")
 app.command(name="retention", epilog=retention.EXAMPLES)(retention.retention)
+app.command(name="worker", epilog=worker.EXAMPLES)(worker.worker)
 app.command(name="import", epilog=importing.EXAMPLES)(importing.import_)
 
 

@@ -220,8 +220,9 @@ def _look_inside(report: StatusReport, url: str, now: datetime) -> None:
         counted = connection.execute("SELECT count(*) AS n FROM quality.quarantine").fetchone()
         report.quarantined_rows = 0 if counted is None else counted["n"]
         report.alerts = connection.execute(
-            "SELECT raised_at, severity, kind, title FROM public.alerts "
-            "WHERE resolved_at IS NULL ORDER BY raised_at DESC LIMIT %s",
+            "SELECT alert_id, raised_at, severity, kind, title, acknowledged_at, acknowledged_by "
+            "FROM public.alerts WHERE resolved_at IS NULL "
+            "ORDER BY acknowledged_at IS NOT NULL, raised_at DESC, alert_id DESC LIMIT %s",
             [_ALERTS_SHOWN],
         ).fetchall()
         if connection.execute("SELECT to_regclass('dagster.runs') AS t").fetchone() != {"t": None}:
@@ -372,9 +373,11 @@ def _show(report: StatusReport) -> None:
     _show_freshness(report.freshness)
     _show_runs(report.runs)
     for alert in report.alerts:
-        out.print(
-            f"\n[bold]Alert[/] {alert['raised_at']:%Y-%m-%d %H:%M}Z, {alert['severity']}: ", end=""
-        )
+        by = f" by {alert['acknowledged_by']}" if alert["acknowledged_by"] else ""
+        seen = f", acknowledged{by}" if alert["acknowledged_at"] is not None else ""
+        head = f"{alert['alert_id']}, {alert['raised_at']:%Y-%m-%d %H:%M}Z, {alert['severity']}"
+        out.print("\n[bold]Alert[/] ", end="")
+        out.print(f"{head}{seen}: ", markup=False, end="")
         out.print(alert["title"], markup=False)
     for text in report.advice:
         out.print(f"\n{text}", markup=False)

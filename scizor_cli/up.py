@@ -14,7 +14,9 @@ from types import FrameType
 from rich.console import Console
 
 from scizor_cli.supervisor import Supervisor
+from scizor_cli.worker import worker_command
 from scizor_core.markets import MARKETS
+from scizor_resources.collectors import COLLECTORS, paced
 from scizor_resources.dagster_home import prepare_dagster_home, process_environment
 from scizor_resources.embedded.ports import describe_port_owner, port_is_free
 from scizor_resources.errors import ServerError
@@ -80,8 +82,19 @@ def _tell_of_live(console: Console, settings: Settings) -> None:
     chains = {market: settings.chain(market) for market in MARKETS}
     for market, chain in chains.items():
         console.print(f"{market}: {', '.join(chain)}, every five minutes while it is open")
-    console.print("coinspot: prices, every five minutes")
-    asked = dict.fromkeys([*(name for chain in chains.values() for name in chain), "coinspot"])
+    ready = [paced(each, settings) for each in COLLECTORS if not each.missing(settings)]
+    console.print(f"collectors: {', '.join(f'{each.name} {each.schedule}' for each in ready)}")
+    if len(ready) < len(COLLECTORS):
+        console.print(
+            f"[dim]{len(COLLECTORS) - len(ready)} more collectors are not set up: "
+            "scizor collectors list[/]"
+        )
+    asked = dict.fromkeys(
+        [
+            *(name for chain in chains.values() for name in chain),
+            *(each.provider for each in ready),
+        ]
+    )
     with console.status("Looking whether the providers can be reached ..."):
         problems = unreachable(settings, list(asked))
     for name, why in problems.items():
@@ -147,15 +160,6 @@ def _wait_for_port(
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.3)
-
-
-def worker_command(concurrency: int) -> list[str]:
-    """Return the command line of a worker that runs so many runs at once."""
-    return [
-        *(sys.executable, "-m", "celery", "-A", "scizor_assets.worker", "worker"),
-        *("--pool", "prefork", "--concurrency", str(concurrency)),
-        *("--queues", "dagster", "--loglevel", "warning", "--without-gossip", "--without-mingle"),
-    ]
 
 
 def _serve(

@@ -20,30 +20,50 @@ storage:
     postgres_url:
       env: SCIZOR_DAGSTER_DATABASE_URL
 
-# Runs are executed by the warm Celery worker that `scizor up` starts.
+# Runs are executed by warm Celery workers: the one that `scizor up` starts, and every
+# `scizor worker` that has joined.
 run_launcher:
   module: scizor_assets.launcher
   class: WatchfulCeleryRunLauncher
   config:
-    default_queue: dagster
+    default_queue: backfill
     broker:
       env: SCIZOR_BROKER_URL
     backend:
       env: SCIZOR_BROKER_URL
 
+# Gives each run its Celery queue: live from priority 1 on, else backfill.
 run_coordinator:
-  module: dagster._core.run_coordinator
-  class: QueuedRunCoordinator
+  module: scizor_assets.coordinator
+  class: LanedRunCoordinator
   config:
     dequeue_interval_seconds: 1
-    max_concurrent_runs: {max_concurrent_runs}
+    max_concurrent_runs: {max_runs}
+    tag_concurrency_limits:
+      # What is left is for live runs, so that a backfill never fills all places.
+      - key: dagster-celery/queue
+        value: backfill
+        limit: {max_backfill_runs}
+      # Backfills that ask the same providers, on all workers together.
+      - key: scizor/pool
+        value:
+          applyLimitPerUniqueValue: true
+        limit: {pool_limit}
 
-# A run whose worker has gone must not stay "started".
+# A run whose worker has gone must not stay "started". Waiting for a worker is no failure, so that
+# the time to start is a day; the sensor lost_runs finds those that nobody will ever start.
 run_monitoring:
   enabled: true
-  start_timeout_seconds: 300
+  start_timeout_seconds: 86400
   cancel_timeout_seconds: 60
   poll_interval_seconds: 15
+
+# Once more for a run that has gone with its worker. A step that failed has said why, and trying
+# again is for the step's own retry policy.
+run_retries:
+  enabled: true
+  max_retries: 1
+  retry_on_asset_or_op_failure: false
 
 # Every event is in the storage; at DEBUG the worker's log would repeat them all.
 python_logs:
@@ -78,9 +98,7 @@ def prepare_dagster_home(
     """
     home = settings.home / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    # Room for what waits on a worker: a worker runs `worker_concurrency`, others may have joined.
-    runs = max(10, settings.worker_concurrency * 4)
-    _write(home / "dagster.yaml", _INSTANCE.format(max_concurrent_runs=runs))
+    _write(home / "dagster.yaml", instance_config(settings))
     if code_server_port is not None:
         _write(home / "workspace.yaml", _WORKSPACE.format(port=code_server_port))
     with psycopg.connect(endpoints.libpq_url, autocommit=True) as connection:
@@ -90,6 +108,16 @@ def prepare_dagster_home(
             sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(DAGSTER_SCHEMA))
         )
     return home
+
+
+def instance_config(settings: Settings) -> str:
+    """Return the text of dagster.yaml."""
+    return _INSTANCE.format(
+        max_runs=settings.max_runs,
+        # A quarter of the places is kept for live runs, one at least.
+        max_backfill_runs=settings.max_runs - max(settings.max_runs // 4, 1),
+        pool_limit=settings.pool_limit,
+    )
 
 
 def process_environment(settings: Settings, endpoints: Endpoints, home: Path) -> dict[str, str]:
@@ -103,6 +131,8 @@ def process_environment(settings: Settings, endpoints: Endpoints, home: Path) ->
         "DAGSTER_DISABLE_TELEMETRY": "1",
         # One INSERT for all partitions of an asset in a run instead of four statements for each.
         "DAGSTER_EVENT_BATCH_SIZE": "1000",
+        # A tick of a sensor of runs looks at 5 of them by default: it would fall behind a backfill.
+        "DAGSTER_RUN_STATUS_SENSOR_PROCESS_LIMIT": "100",
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -8,6 +8,7 @@ ScizorError
 │   ├── BadRequest         the request can never work: unknown symbol, range out of reach
 │   └── SchemaDrift        the answer does not have the agreed shape
 ├── WarehouseError         PostgreSQL refused or is out of reach
+├── ArchiveError           a file of the archive is missing, damaged or not what it should be
 └── ServerError            an embedded server could not be started or reached
 """
 
@@ -63,6 +64,10 @@ class SchemaDrift(ProviderError):
 
 class WarehouseError(ScizorError):
     """PostgreSQL cannot be reached, refuses, or has a schema that does not fit."""
+
+
+class ArchiveError(ScizorError):
+    """A file of the archive is missing, damaged, or does not hold what it should."""
 
 
 class ServerError(ScizorError):

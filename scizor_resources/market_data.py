@@ -153,9 +153,9 @@ class MarketData:
             volume in shares or coins, trade_count Int64, adj_close, source, is_final; then with
             `indicators` 30 more in the units of docs/indicators.md.
             `frame.attrs` holds market, symbol, instrument_id, timeframe, currency, tier ("warm":
-            PostgreSQL), sources (source -> bars), simulated (True where any bar is), adjusted,
-            adjust, delisted_on, and for an empty answer empty_reason, a sentence. An empty frame
-            is an answer, not an error.
+            PostgreSQL, "cold": the archive, or "warm+cold"), sources (source -> bars), simulated
+            (True where any bar is), adjusted, adjust, delisted_on, and for an empty answer
+            empty_reason, a sentence. An empty frame is an answer, not an error.
 
         Raises:
             UnknownSymbolError: no such symbol; the message names those that come close.
@@ -171,6 +171,7 @@ class MarketData:
         window = _window(candidates[0].market, chosen, start, end)
         instrument = self._holder(symbol, candidates, None if end is None else window.last)
         frame = self._stored(instrument, chosen, window, last)
+        tier = frame.attrs["tier"]
         if adjust is not None:
             frame = self._adjust_by_actions(frame, instrument, chosen, dividends=adjust == "all")
         frame = frame[list(MARKET_DATA_COLUMNS)]
@@ -184,7 +185,7 @@ class MarketData:
             "instrument_id": instrument.instrument_id,
             "timeframe": chosen,
             "currency": self._currency(instrument),
-            "tier": "warm",
+            "tier": tier,
             "sources": {str(k): int(v) for k, v in frame["source"].value_counts().items()},
             "simulated": bool(is_simulated(frame["source"]).any()),
             "adjusted": adjusted,
@@ -430,13 +431,9 @@ class MarketData:
     def _stored_range(
         self, instrument: Instrument, timeframe: Timeframe
     ) -> tuple[date, date] | None:
-        with self._platform.warehouse.connect() as connection:
-            row = connection.execute(
-                "SELECT min(session_date) AS first, max(session_date) AS last FROM market.bars "
-                "WHERE instrument_id = %s AND timeframe = %s",
-                [instrument.instrument_id, timeframe],
-            ).fetchone()
-        return None if row is None or row["first"] is None else (row["first"], row["last"])
+        return self._platform.warehouse.sessions_with_bars(
+            timeframe, [instrument.instrument_id]
+        ).get(instrument.instrument_id)
 
     def _measured(
         self, instrument: Instrument, timeframe: Timeframe, first: date, last: date

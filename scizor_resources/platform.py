@@ -15,6 +15,10 @@ import sqlalchemy as sa
 from scizor_core.errors import ConfigError
 from scizor_core.markets import MARKETS, Timeframe
 from scizor_core.sentiment.scorer import Scorer
+from scizor_resources.alerts.channels import Channels
+from scizor_resources.alerts.notifier import Notifier
+from scizor_resources.alerts.rules import RuleBook
+from scizor_resources.alerts.store import AlertStore
 from scizor_resources.budget.breaker import ValkeyBreaker
 from scizor_resources.budget.limits import limits_of
 from scizor_resources.budget.link import ValkeyLink
@@ -39,7 +43,10 @@ from scizor_resources.scorers import make_scorer
 from scizor_resources.settings import Settings, load_settings
 from scizor_resources.stores import schema
 from scizor_resources.stores.actions import ActionStore
+from scizor_resources.stores.archive import Archive
+from scizor_resources.stores.archive_files import ArchiveRoot
 from scizor_resources.stores.catalysts import CatalystStore
+from scizor_resources.stores.cold import ColdTier
 from scizor_resources.stores.fundamentals import FundamentalStore
 from scizor_resources.stores.listings import Listings
 from scizor_resources.stores.on_chain import OnChainStore
@@ -139,7 +146,22 @@ class Platform:
     @cached_property
     def warehouse(self) -> Warehouse:
         """Bars and indicators."""
-        return Warehouse(self.endpoints.libpq_url)
+        return Warehouse(self.endpoints.libpq_url, ColdTier(self.archive_root))
+
+    @cached_property
+    def archive_root(self) -> ArchiveRoot:
+        """Where the archive's files are."""
+        return ArchiveRoot(self.settings.archive_location)
+
+    @cached_property
+    def archive(self) -> Archive:
+        """Closed months of bars, as files."""
+        return Archive(
+            self.warehouse,
+            self.archive_root,
+            now=lambda: self.now(),
+            after_days=self.settings.archive_after_days,
+        )
 
     @cached_property
     def reference(self) -> ReferenceStore:
@@ -157,6 +179,28 @@ class Platform:
         return ProviderStore(self.warehouse)
 
     @cached_property
+    def channels(self) -> Channels:
+        """Ways to reach people, by severity."""
+        return Channels.of_settings(self.settings)
+
+    @cached_property
+    def alerts(self) -> AlertStore:
+        """What somebody should look at."""
+        return AlertStore(self.warehouse, self.channels, lambda: self.now())
+
+    @cached_property
+    def alert_rules(self) -> RuleBook:
+        """Thresholds of what is measured."""
+        return RuleBook(self.warehouse, self.alerts)
+
+    @cached_property
+    def notifier(self) -> Notifier:
+        """What sends the messages about alerts."""
+        return Notifier(
+            self.warehouse, self.alerts, self.channels, self.settings.alert_messages_per_hour
+        )
+
+    @cached_property
     def actions(self) -> ActionStore:
         """Splits and dividends."""
         return ActionStore(self.warehouse)
@@ -164,7 +208,7 @@ class Platform:
     @cached_property
     def listings(self) -> Listings:
         """Codes of instruments and their end."""
-        return Listings(self.warehouse, self.providers)
+        return Listings(self.warehouse, self.alerts)
 
     @cached_property
     def samples(self) -> SampleStore:
@@ -273,7 +317,7 @@ class Platform:
         """Return a provider's share of calls as a lane sees it."""
         shared = PROVIDERS[provider].shares_budget_of or provider
         rate = getattr(self.settings, f"{shared}_requests_per_minute", None)
-        return ValkeyBudget(self.link, limits_of(shared, rate), lane)
+        return ValkeyBudget(self.link, limits_of(_of_plan(shared, self.settings), rate), lane)
 
     def breaker(self, provider: str) -> ValkeyBreaker:
         """Return what keeps calls from a provider that is down."""
@@ -321,6 +365,7 @@ class Platform:
             reference=self.reference,
             actions=self.actions,
             providers=self.providers,
+            alerts=self.alerts,
             sources=lambda market: self.sources(market, "repair"),
             collector=lambda market, timeframe: self.collector(market, timeframe, "repair"),
             now=self.now,
@@ -364,6 +409,13 @@ class Platform:
             quality=self.quality,
             now=self.now,
         )
+
+
+def _of_plan(provider: str, settings: Settings) -> str:
+    """Return the name under which the limits of the user's plan stand."""
+    if provider == "cryptopanic" and settings.cryptopanic_plan != "developer":
+        return f"{provider}_{settings.cryptopanic_plan}"
+    return provider
 
 
 def _servers(settings: Settings) -> tuple[EmbeddedServers | None, Endpoints]:

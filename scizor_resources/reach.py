@@ -15,6 +15,8 @@ ADDRESSES: dict[str, str] = {
     "binance": "https://api.binance.com",
     "coinspot": "https://www.coinspot.com.au",
     "defillama": "https://api.llama.fi",
+    "coinspot_announcements": "https://coinspot.zendesk.com",
+    "edgar": "https://data.sec.gov",
     "alpaca": "https://data.alpaca.markets",
     "finnhub": "https://finnhub.io",
 }

@@ -51,6 +51,15 @@ class Settings(ProviderSettings):
     ui_host: str = Field("127.0.0.1", description="Address the Dagster UI listens on.")
     ui_port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI.")
     worker_concurrency: int = Field(2, ge=1, le=256, description="Runs one worker does at once.")
+    max_runs: int = Field(
+        32, ge=2, le=1000, description="Runs handed to all workers together at one time."
+    )
+    pool_limit: int = Field(
+        8,
+        ge=1,
+        le=1000,
+        description="Backfill runs that ask the same market's providers at one time.",
+    )
     intraday_start: date = Field(
         date(2013, 1, 1), description="First session of the intraday partitions."
     )
@@ -68,6 +77,38 @@ class Settings(ProviderSettings):
         (),
         description="Days that tables keep their rows where the default does not suit, comma "
         "separated: news_sentiment=120; 0 keeps everything.",
+    )
+    alert_urls_critical: SecretStr | None = Field(
+        None, description="Apprise URLs, comma separated, that critical alerts go to."
+    )
+    alert_urls_high: SecretStr | None = Field(
+        None, description="Apprise URLs, comma separated, that high alerts go to."
+    )
+    alert_urls_medium: SecretStr | None = Field(
+        None, description="Apprise URLs, comma separated, that medium alerts go to."
+    )
+    alert_urls_low: SecretStr | None = Field(
+        None, description="Apprise URLs, comma separated, that low alerts go to."
+    )
+    alert_messages_per_hour: int = Field(
+        20,
+        ge=3,
+        le=1000,
+        description="Messages that a channel of alerts gets in an hour at most; what is more comes "
+        "as a summary.",
+    )
+    archive_url: str | None = Field(
+        None,
+        description="Where closed months of bars go: a directory, s3://bucket/prefix or "
+        "gs://bucket/prefix; unset: SCIZOR_HOME/archive.",
+    )
+    archive_after_days: int = Field(
+        730, ge=1, description="A month of bars is archived when it ended more days ago than this."
+    )
+    archive_release: bool = Field(
+        False,
+        description="Let the nightly archive delete from PostgreSQL what is verified (not daily "
+        "bars).",
     )
     samples: bool = Field(
         False,
@@ -113,7 +154,7 @@ class Settings(ProviderSettings):
         try:
             policies(value)
         except InvalidInputError as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(str(error).rstrip(".")) from None
         return value
 
     @field_validator("home", "tape_dir")
@@ -125,6 +166,11 @@ class Settings(ProviderSettings):
     def tape_directory(self) -> Path:
         """The directory of the tape source."""
         return self.tape_dir or self.home / "tape"
+
+    @property
+    def archive_location(self) -> str:
+        """Where the archive's files are, a directory or a URL."""
+        return self.archive_url or str(self.home / "archive")
 
     @property
     def environment(self) -> dict[str, str]:

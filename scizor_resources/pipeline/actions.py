@@ -24,10 +24,12 @@ from scizor_core.adjust import (
     judge,
     rewrite_ratio,
 )
+from scizor_core.alerts import Severity
 from scizor_core.errors import UnknownSymbolError
 from scizor_core.instruments import Instrument
 from scizor_core.markets import MARKETS, TIMEFRAMES, MarketSpec, Timeframe
 from scizor_core.sessions import get_calendar
+from scizor_resources.alerts.store import AlertStore
 from scizor_resources.chain import ProviderCalls
 from scizor_resources.errors import BadRequest, ProviderError
 from scizor_resources.pipeline.accounts import ProviderRun, collector_runs
@@ -100,7 +102,8 @@ class ActionCollector:
         warehouse: bars.
         reference: symbols and watchlist.
         actions: actions and refetches.
-        providers: accounts and alerts.
+        providers: accounts.
+        alerts: what somebody should look at.
         sources: returns a market's providers in the order of its chain.
         action_sources: returns those of them that know of actions.
         collector: returns the collector of a market and timeframe.
@@ -114,13 +117,15 @@ class ActionCollector:
         reference: ReferenceStore,
         actions: ActionStore,
         providers: ProviderStore,
+        alerts: AlertStore,
         sources: Callable[[str], list[BarSource]],
         collector: MakeCollector,
         now: Callable[[], datetime],
         action_sources: Callable[[Sequence[BarSource]], list[ActionSource]] = action_sources,
     ) -> None:
         self._warehouse, self._reference, self._actions = warehouse, reference, actions
-        self._providers, self._sources, self._collector = providers, sources, collector
+        self._providers, self._alerts = providers, alerts
+        self._sources, self._collector = sources, collector
         self._action_sources, self._now = action_sources, now
 
     def collect(
@@ -263,9 +268,9 @@ class ActionCollector:
             if not verdict.applied:
                 report.not_applied[about] = verdict.note
             if verdict.kind:
-                self._providers.raise_alert(
+                self._alerts.raise_(
                     f"corporate_action_{verdict.kind}",
-                    "warning" if verdict.kind == "contradicted" else "info",
+                    Severity.MEDIUM if verdict.kind == "contradicted" else Severity.LOW,
                     f"The {action.kind} of {instrument.symbol} ({market.name}) on {day} by "
                     f"{source} is not applied: {verdict.note}.",
                     (str(instrument.instrument_id), str(day), action.kind, source),
@@ -459,9 +464,9 @@ class ActionCollector:
                 f"Stored closes of {name} are {ratio:.4g} times those that {source.name} has now: "
                 "another unit, such as pence for pounds. Nothing was collected again."
             )
-            self._providers.raise_alert(
+            self._alerts.raise_(
                 "unit_error",
-                "warning",
+                Severity.MEDIUM,
                 report.unit_errors[about],
                 (str(instrument.instrument_id), source.name, f"{ratio:.3g}"),
                 market=instrument.market,
@@ -474,9 +479,9 @@ class ActionCollector:
             return
         self._actions.record_refetches(done, self._now())
         report.refetched += done
-        self._providers.raise_alert(
+        self._alerts.raise_(
             "history_rewritten",
-            "info",
+            Severity.LOW,
             f"{source.name} has rewritten the history of {name} by a factor of {ratio:.4g} "
             "without reporting a split; it was collected again.",
             (str(instrument.instrument_id), source.name, str(today)),
@@ -503,9 +508,9 @@ class ActionCollector:
                 continue
             seen = f"has had no bar since {last}" if last else "has never had a bar"
             report.doubtful[about] = f"{seen} ({quiet} sessions); {words}"
-            self._providers.raise_alert(
+            self._alerts.raise_(
                 "listing_doubtful",
-                "warning",
+                Severity.MEDIUM,
                 f"{instrument.symbol} ({market.name}) {seen} and a provider does not know it. If "
                 f"it has left, close it with `scizor listing close {instrument.symbol} --market "
                 f"{market.name} --on DATE`; if it has another code, use `scizor listing rename`.",

@@ -149,9 +149,11 @@ class BarCollector:
         Raises:
             ConfigError: a provider that is not in this market's chain.
             UnknownSymbolError: a symbol that the platform does not know.
+            InvalidInputError: bars of the range have left PostgreSQL for the archive.
             WarehouseError: PostgreSQL refused.
         """
         self._check_providers(providers)
+        self._check_not_released(start, end)
         report = CollectReport()
         step = timedelta(days=CHUNK_DAYS[self.timeframe])
         while start < end:
@@ -169,6 +171,21 @@ class BarCollector:
                     f"'{name}' is not in the chain of market '{self.market}' "
                     f"({', '.join(known)}): see SCIZOR_CHAIN_{self.market.upper()}."
                 )
+
+    def _check_not_released(self, start: date, end: date) -> None:
+        """Refuse a range that is archived: all of it would be fetched and stored as if new."""
+        window = self._window(start, end)
+        if window is None:
+            return
+        released = self._warehouse.released_months(self.market, self.timeframe, *window)
+        if released:
+            first = f"{released[0]:%Y-%m}"
+            others = f" (and {len(released) - 1} more of the range)" * (len(released) > 1)
+            raise InvalidInputError(
+                f"Month {first} of {self.market} {self.timeframe}{others} is in the archive, not "
+                "in PostgreSQL: nothing was asked for. To collect it again, restore it first: "
+                f"`scizor archive restore {self.market} {self.timeframe} {first}`."
+            )
 
     def _collect_chunk(
         self,

@@ -216,13 +216,7 @@ class CompletenessMeter:
         """
         if not instrument_ids:
             return {}
-        with self._warehouse.connect() as connection:
-            rows = connection.execute(
-                "SELECT instrument_id, min(session_date) AS first, max(session_date) AS last "
-                "FROM market.bars WHERE timeframe = %s AND instrument_id = ANY(%s) GROUP BY 1",
-                [timeframe, list(instrument_ids)],
-            ).fetchall()
-        return {row["instrument_id"]: (row["first"], row["last"]) for row in rows}
+        return self._warehouse.sessions_with_bars(timeframe, instrument_ids)
 
     def _quarantined(
         self, timeframe: Timeframe, start: date, end: date

@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 
 import psycopg
 
+from scizor_core.alerts import Severity
 from scizor_core.errors import InvalidInputError, UnknownSymbolError
 from scizor_core.markets import MarketSpec, get_market
-from scizor_resources.stores.providers import ProviderStore
+from scizor_resources.alerts.store import AlertStore
 from scizor_resources.stores.warehouse import Warehouse
 
 _Connection: TypeAlias = psycopg.Connection[dict[str, Any]]
@@ -67,11 +68,11 @@ class Listings:
 
     Args:
         warehouse: where symbols and listings are.
-        providers: where alerts go.
+        alerts: where alerts go.
     """
 
-    def __init__(self, warehouse: Warehouse, providers: ProviderStore) -> None:
-        self._warehouse, self._providers = warehouse, providers
+    def __init__(self, warehouse: Warehouse, alerts: AlertStore) -> None:
+        self._warehouse, self._alerts = warehouse, alerts
 
     def codes(self, ticker: str, market: str | None = None) -> list[Code]:
         """Return which instruments have or had a code, the first holder first."""
@@ -145,9 +146,9 @@ class Listings:
             if dry_run:
                 connection.rollback()
         if not dry_run:
-            self._providers.raise_alert(
+            self._alerts.raise_(
                 "listing_closed",
-                "warning",
+                Severity.MEDIUM,
                 f"{code} ({spec.name}) has left: last traded on {on}{became}.",
                 (str(change.instrument_id), str(on)),
                 market=spec.name,
@@ -204,9 +205,9 @@ class Listings:
             if dry_run:
                 connection.rollback()
         if not dry_run:
-            self._providers.raise_alert(
+            self._alerts.raise_(
                 "code_changed",
-                "info",
+                Severity.LOW,
                 f"{before} ({spec.name}) is called {after} from {on} on.",
                 (str(change.instrument_id), before, after, str(on)),
                 market=spec.name,

@@ -1,7 +1,6 @@
-"""What providers were asked and said beside bars: runs, disagreements, alerts."""
+"""What providers were asked and said beside bars: runs, disagreements."""
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -13,7 +12,6 @@ from scizor_core.markets import Timeframe
 from scizor_resources.stores.warehouse import Warehouse
 
 RunStatus = Literal["success", "partial", "failed"]
-Severity = Literal["info", "warning", "error"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class CollectorRun:
 
 
 class ProviderStore:
-    """Access to `collector_runs`, `quality.disagreements` and `alerts`."""
+    """Access to `collector_runs` and `quality.disagreements`."""
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
@@ -149,24 +147,3 @@ class ProviderStore:
                 ],
             )
             return max(cursor.rowcount, 0)
-
-    def raise_alert(
-        self, kind: str, severity: Severity, title: str, about: Iterable[str], **detail: Any
-    ) -> bool:
-        """Keep an alert, once for each matter; returns whether it is new.
-
-        Args:
-            kind: machine-readable kind, `listing_closed`.
-            severity: how bad it is.
-            title: a sentence for people.
-            about: what makes it this matter and not another.
-            detail: further facts.
-        """
-        fingerprint = hashlib.sha256(repr((kind, *about)).encode()).hexdigest()
-        with self._warehouse.connect() as connection:
-            cursor = connection.execute(
-                "INSERT INTO public.alerts (fingerprint, kind, severity, title, detail) "
-                "VALUES (%s, %s, %s, %s, %s) ON CONFLICT (fingerprint) DO NOTHING",
-                [fingerprint, kind, severity, title, Jsonb(detail)],
-            )
-            return cursor.rowcount == 1

@@ -12,26 +12,36 @@ waits for it. Bars come out packed (`copy_format.PACKED_BAR`); other queries go 
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import adbc_driver_postgresql.dbapi as adbc
 import pandas as pd
 import psycopg
+import pyarrow as pa
 from psycopg.rows import dict_row
 
+from scizor_core.archive import months_within
 from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
 from scizor_core.schemas.bars import BAR_COLUMNS, validate_bars
 from scizor_core.schemas.indicators import INDICATOR_ROW_COLUMNS, validate_indicators
 from scizor_resources.errors import WarehouseError
+from scizor_resources.stores.archive_files import FileMissingError
 from scizor_resources.stores.bar_frames import (
     bar_frame,
     bars_around,
     packed_bars,
     symbols_of,
     to_pandas,
+)
+from scizor_resources.stores.cold import (
+    ColdTier,
+    ReleasedFile,
+    merge_tiers,
+    obv_before,
+    released_files,
 )
 from scizor_resources.stores.connection import KeptConnection, Row, database_errors
 from scizor_resources.stores.merging import (
@@ -53,10 +63,12 @@ class Warehouse:
 
     Args:
         url: libpq connection URL of the database.
+        cold: where bars of released months are read from; None: PostgreSQL is all there is.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, cold: ColdTier | None = None) -> None:
         self._url = url
+        self._cold = cold
         self._known_partitions: set[str] = set()
         self._connection: adbc.Connection | None = None
         self._owner = 0
@@ -165,9 +177,27 @@ class Warehouse:
             instrument_ids: only these; an empty list gives no rows.
 
         Returns:
-            Rows ordered by instrument_id and ts.
+            Rows ordered by instrument_id and ts; `attrs["tier"]` says where they come from:
+            "warm" (PostgreSQL), "cold" (the archive) or "warm+cold".
+
+        Raises:
+            WarehouseError: PostgreSQL refused.
+            ArchiveError: a file of a released month is missing or cannot be read.
         """
-        with self._reader.lend() as connection:
+        return _again_if_moved(
+            lambda: self._read_bars(timeframe, start, end, market, instrument_ids)
+        )
+
+    def _read_bars(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        market: str | None,
+        instrument_ids: Sequence[int] | None,
+    ) -> pd.DataFrame:
+        released: list[ReleasedFile] = []
+        with self._snapshot() as connection:
             symbols = symbols_of(connection, market, instrument_ids)
             condition = "b.timeframe = %s AND b.ts >= %s AND b.ts < %s"
             parameters: list[Any] = [timeframe, start, end]
@@ -176,7 +206,27 @@ class Warehouse:
                 parameters.append(list(symbols))
             rows = f"SELECT b.*, b.tableoid AS part FROM market.bars AS b WHERE {condition}"  # noqa: S608  # conditions are constants, values are bound
             blobs = packed_bars(connection, rows, parameters)
-        return bar_frame(blobs, symbols)
+            if self._cold is not None:
+                released = released_files(connection, timeframe, list(symbols), start, end)
+        warm = bar_frame(blobs, symbols)
+        if self._cold is None or not released:
+            return _marked(warm, "warm")
+        cold = self._cold.read(released, symbols, start, end)
+        return _marked(merge_tiers(warm, cold), _tier(warm, cold))
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[psycopg.Connection[Row]]:
+        """Lend the reading connection; all it answers is of one instant.
+
+        Between two statements a month could leave PostgreSQL, or come back.
+        """
+        with self._reader.lend() as connection:
+            if self._cold is None:
+                yield connection
+                return
+            with connection.transaction():
+                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                yield connection
 
     def symbols_with_bars(
         self, market: str, timeframe: Timeframe, start: datetime, end: datetime
@@ -184,12 +234,42 @@ class Warehouse:
         """Return the symbols of a market that have bars with `start <= ts < end`."""
         with self.connect() as connection:
             rows = connection.execute(
-                "SELECT s.symbol FROM public.symbols AS s WHERE s.market = %s AND EXISTS ("
+                "SELECT s.symbol FROM public.symbols AS s WHERE s.market = %s AND (EXISTS ("
                 "SELECT 1 FROM market.bars AS b WHERE b.instrument_id = s.instrument_id "
-                "AND b.timeframe = %s AND b.ts >= %s AND b.ts < %s) ORDER BY 1",
-                [market, timeframe, start, end],
+                "AND b.timeframe = %s AND b.ts >= %s AND b.ts < %s) OR EXISTS ("
+                "SELECT 1 FROM market.released_bars AS r WHERE r.instrument_id = s.instrument_id "
+                "AND r.timeframe = %s AND r.last_ts >= %s AND r.first_ts < %s)) ORDER BY 1",
+                [market, *[timeframe, start, end] * 2],
             ).fetchall()
         return [row["symbol"] for row in rows]
+
+    def sessions_with_bars(
+        self, timeframe: Timeframe, instrument_ids: Sequence[int]
+    ) -> dict[int, tuple[date, date]]:
+        """Return instrument_id -> first and last session with bars, released ones included."""
+        with self._reader.lend() as connection:
+            rows = connection.execute(
+                "SELECT instrument_id, min(first) AS first, max(last) AS last FROM ("
+                "SELECT instrument_id, min(session_date) AS first, max(session_date) AS last "
+                "FROM market.bars WHERE timeframe = %s AND instrument_id = ANY(%s) GROUP BY 1 "
+                "UNION ALL SELECT instrument_id, first_session, last_session "
+                "FROM market.released_bars WHERE timeframe = %s AND instrument_id = ANY(%s)"
+                ") AS parts GROUP BY 1",
+                [timeframe, list(instrument_ids)] * 2,
+            ).fetchall()
+        return {row["instrument_id"]: (row["first"], row["last"]) for row in rows}
+
+    def released_months(
+        self, market: str, timeframe: Timeframe, start: datetime, end: datetime
+    ) -> list[date]:
+        """Return the months of `start <= ts < end` whose bars are in the archive only."""
+        with self._reader.lend() as connection:
+            rows = connection.execute(
+                "SELECT month FROM market.archive_files WHERE state = 'released' "
+                "AND market = %s AND timeframe = %s AND month = ANY(%s) ORDER BY 1",
+                [market, timeframe, months_within(start, end)],
+            ).fetchall()
+        return [row["month"] for row in rows]
 
     def sources_between(
         self, timeframe: Timeframe, instrument_ids: Sequence[int], start: datetime, end: datetime
@@ -215,21 +295,36 @@ class Warehouse:
         """Return per instrument the last `count` bars before `at`, or the first from `at` on.
 
         Returns:
-            Columns `READ_BAR_COLUMNS`, ordered by instrument_id and ts.
+            Columns `READ_BAR_COLUMNS`, ordered by instrument_id and ts; `attrs` as in `read_bars`.
+
+        Raises:
+            WarehouseError: PostgreSQL refused.
+            ArchiveError: a file of a released month is missing or cannot be read.
         """
-        with self._reader.lend() as connection:
+        return _again_if_moved(
+            lambda: self._read_bars_around(timeframe, instrument_ids, at, count, before=before)
+        )
+
+    def _read_bars_around(
+        self,
+        timeframe: Timeframe,
+        instrument_ids: Sequence[int],
+        at: datetime,
+        count: int,
+        *,
+        before: bool,
+    ) -> pd.DataFrame:
+        released: list[ReleasedFile] = []
+        bounds = (None, at) if before else (at, None)
+        with self._snapshot() as connection:
             symbols = symbols_of(connection, None, instrument_ids)
-            if before:
-                # Planning looks at every partition before `at`; mostly the last few are enough.
-                span = 8 * count * timedelta(minutes=TIMEFRAME_MINUTES[timeframe])
-                near = at - max(timedelta(days=10), span)
-                blobs = packed_bars(connection, *bars_around(timeframe, symbols, count, near, at))
-                frame = bar_frame(blobs, symbols)
-                if len(frame) == count * len(symbols):
-                    return frame
-            bounds = (None, at) if before else (at, None)
-            blobs = packed_bars(connection, *bars_around(timeframe, symbols, count, *bounds))
-        return bar_frame(blobs, symbols)
+            warm = _stored_around(connection, timeframe, symbols, at, count, before=before)
+            if self._cold is not None:
+                released = released_files(connection, timeframe, list(symbols), *bounds)
+        if self._cold is None or not released:
+            return _marked(warm, "warm")
+        frame = self._cold.around(warm, released, symbols, at, count, before=before)
+        return _marked(frame, "warm" if frame is warm else "cold" if warm.empty else "warm+cold")
 
     def obv_before(self, timeframe: Timeframe, first_ts: "pd.Series[pd.Timestamp]") -> pd.DataFrame:
         """Return the on-balance volume of all bars before a bar, per instrument.
@@ -242,18 +337,61 @@ class Warehouse:
             Columns `obv` and `previous_close`, indexed by instrument_id; instruments without an
             earlier bar are absent. A close equal to the one before counts as a rise, as in `ta`.
         """
-        parts = [
-            self.read(
-                "SELECT $2::int AS instrument_id, sum(CASE WHEN close < previous THEN -volume "
-                "ELSE volume END) AS obv, (array_agg(close ORDER BY ts DESC))[1] AS previous_close "
-                "FROM (SELECT ts, close, volume, lag(close) OVER (ORDER BY ts) AS previous "
-                "FROM market.bars WHERE timeframe = $1 AND instrument_id = $2::int AND ts < $3) "
-                "AS b HAVING count(*) > 0",
-                [timeframe, int(str(instrument_id)), ts.to_pydatetime()],
-            )
-            for instrument_id, ts in first_ts.items()
-        ]
+        parts = []
+        for key, ts in first_ts.items():
+            instrument_id, at = int(str(key)), ts.to_pydatetime()
+            if self._has_released(timeframe, instrument_id, at):
+                parts.append(self._obv_of_all_tiers(timeframe, instrument_id, at))
+            else:
+                parts.append(self._stored_obv(timeframe, instrument_id, at))
         return pd.concat(parts).set_index("instrument_id")
+
+    def _stored_obv(self, timeframe: Timeframe, instrument_id: int, at: datetime) -> pd.DataFrame:
+        return self.read(
+            "SELECT $2::int AS instrument_id, sum(CASE WHEN close < previous THEN -volume "
+            "ELSE volume END) AS obv, (array_agg(close ORDER BY ts DESC))[1] AS previous_close "
+            "FROM (SELECT ts, close, volume, lag(close) OVER (ORDER BY ts) AS previous "
+            "FROM market.bars WHERE timeframe = $1 AND instrument_id = $2::int AND ts < $3) "
+            "AS b HAVING count(*) > 0",
+            [timeframe, instrument_id, at],
+        )
+
+    def _has_released(self, timeframe: Timeframe, instrument_id: int, at: datetime) -> bool:
+        if self._cold is None:
+            return False
+        with self._reader.lend() as connection:
+            return bool(released_files(connection, timeframe, [instrument_id], end=at))
+
+    def _obv_of_all_tiers(
+        self, timeframe: Timeframe, instrument_id: int, at: datetime
+    ) -> pd.DataFrame:
+        def read(start: datetime, end: datetime) -> pd.DataFrame:
+            return self.read_bars(timeframe, start, end, instrument_ids=[instrument_id])
+
+        with self.connect() as connection:
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            found = obv_before(connection, timeframe, instrument_id, at, read)
+        rows = [] if found is None else [(instrument_id, *found)]
+        return pd.DataFrame(rows, columns=["instrument_id", "obv", "previous_close"])
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Callable[[str], pa.Table]]:
+        """Lend a function that answers queries without parameters, all of one instant, read-only.
+
+        Raises:
+            WarehouseError: PostgreSQL refused or cannot be reached.
+        """
+        with self._arrow() as connection, connection.cursor() as cursor:
+
+            def query(sql: str) -> pa.Table:
+                cursor.execute(sql)
+                return cursor.fetch_arrow_table()
+
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                yield query
+            finally:
+                connection.rollback()
 
     def shift_obv(
         self, timeframe: Timeframe, instrument_id: int, start: datetime, shift: float
@@ -325,3 +463,44 @@ class Warehouse:
         ).fetchall()
         absent = {row["name"] for row in rows}
         return [month for month in unknown if month.partition in absent]
+
+
+def _stored_around(
+    connection: psycopg.Connection[Row],
+    timeframe: Timeframe,
+    symbols: dict[int, str],
+    at: datetime,
+    count: int,
+    *,
+    before: bool,
+) -> pd.DataFrame:
+    if before:
+        # Planning looks at every partition before `at`; mostly the last few are enough.
+        span = 8 * count * timedelta(minutes=TIMEFRAME_MINUTES[timeframe])
+        near = at - max(timedelta(days=10), span)
+        blobs = packed_bars(connection, *bars_around(timeframe, symbols, count, near, at))
+        frame = bar_frame(blobs, symbols)
+        if len(frame) == count * len(symbols):
+            return frame
+    bounds = (None, at) if before else (at, None)
+    blobs = packed_bars(connection, *bars_around(timeframe, symbols, count, *bounds))
+    return bar_frame(blobs, symbols)
+
+
+def _again_if_moved(read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """Read once more where a file was replaced by its next version in between."""
+    try:
+        return read()
+    except FileMissingError:
+        return read()
+
+
+def _tier(warm: pd.DataFrame, cold: pd.DataFrame) -> str:
+    if cold.empty:
+        return "warm"
+    return "cold" if warm.empty else "warm+cold"
+
+
+def _marked(frame: pd.DataFrame, tier: str) -> pd.DataFrame:
+    frame.attrs["tier"] = tier
+    return frame

@@ -123,6 +123,7 @@ def keeper(
         reference=platform.reference,
         actions=platform.actions,
         providers=platform.providers,
+        alerts=platform.alerts,
         sources=lambda market: [source] if market == "us" else [],
         collector=lambda market, timeframe: collector(
             platform, timeframe, source, market=market, now=lambda: now
@@ -193,7 +194,7 @@ def test_a_disagreement_is_told_once(platform: Platform, apple: int) -> None:
     )
     kept.collect()
     kept.collect()
-    assert alerts(platform) == [("corporate_action_disagreement", "info")]
+    assert alerts(platform) == [("corporate_action_disagreement", "low")]
     [row] = query(platform, "SELECT note FROM public.corporate_actions WHERE source = 'yahoo'")
     assert row["note"] == "alpaca counts and has 0.25"
 
@@ -206,7 +207,7 @@ def test_a_split_that_raw_prices_contradict_is_flagged_and_not_applied(
     report = keeper(platform, FixedSource(), Actions(split(40))).collect()
     assert stored_actions(platform) == [("split", "yahoo", False)]
     assert "prices contradict it" in report.not_applied["AAPL 2020-08-31 split yahoo"]
-    assert alerts(platform) == [("corporate_action_contradicted", "warning")]
+    assert alerts(platform) == [("corporate_action_contradicted", "medium")]
     assert MarketData(platform).bars("AAPL", adjust="all")["close"].iloc[0] == 497.48
 
 
@@ -340,7 +341,7 @@ def test_a_rewrite_without_a_reported_split_is_noticed(platform: Platform, apple
     report = keeper(platform, source, Actions()).collect()
     assert [each.rows_changed for each in report.refetched] == [6]
     assert query(platform, "SELECT count(*) AS n FROM market.bar_revisions")[0]["n"] == 6
-    assert alerts(platform) == [("history_rewritten", "info")]
+    assert alerts(platform) == [("history_rewritten", "low")]
     assert keeper(platform, source, Actions()).collect().refetched == []
 
 
@@ -352,7 +353,7 @@ def test_another_unit_is_told_and_stored_nowhere(platform: Platform, apple: int)
     assert set(report.unit_errors) == {"us AAPL yahoo"}
     assert report.refetched == []
     assert query(platform, "SELECT count(*) AS n FROM market.bar_revisions")[0]["n"] == 0
-    assert alerts(platform) == [("unit_error", "warning")]
+    assert alerts(platform) == [("unit_error", "medium")]
 
 
 def test_a_refetch_that_fails_is_told_and_done_later(platform: Platform, apple: int) -> None:
@@ -449,7 +450,7 @@ def test_a_symbol_nobody_knows_and_without_bars_is_doubtful(platform: Platform, 
     assert report.doubtful == {
         "us AAPL": "has had no bar since 2020-08-28 (5 sessions); yahoo: No data found."
     }
-    assert alerts(platform) == [("listing_doubtful", "warning")]
+    assert alerts(platform) == [("listing_doubtful", "medium")]
     [instrument] = platform.reference.instruments("us", ["AAPL"])
     assert instrument.delisted_on is None
 
@@ -474,7 +475,7 @@ def test_closing_a_listing_ends_it_everywhere_and_alerts(platform: Platform, app
     assert platform.listings.history(apple)[0]["valid_to"] == date(2020, 8, 28)
     entry = platform.reference.get_entry("us", "AAPL")
     assert (entry.active, entry.notes) == (False, "delisted 2020-08-28; merged; Pear Inc.")
-    assert alerts(platform) == [("listing_closed", "warning")]
+    assert alerts(platform) == [("listing_closed", "medium")]
     assert len(MarketData(platform).bars("AAPL")) == 6
 
 
@@ -529,7 +530,7 @@ def test_a_renamed_instrument_is_found_under_both_codes(platform: Platform, appl
         ("PEAR", date(2020, 8, 31), None),
     ]
     assert platform.reference.get_entry("us", "PEAR").notes == "was AAPL"
-    assert alerts(platform) == [("code_changed", "info")]
+    assert alerts(platform) == [("code_changed", "low")]
 
 
 def test_a_former_code_makes_no_second_instrument(platform: Platform, apple: int) -> None:

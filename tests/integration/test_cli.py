@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from scizor_cli import main
+from scizor_core.alerts import Severity
 from scizor_core.markets import Timeframe
 from scizor_core.sessions import get_calendar
 from scizor_resources.platform import Platform
@@ -341,9 +342,9 @@ def test_status_tells_schema_watchlist_and_freshness(store: Store) -> None:
 
 def test_status_tells_the_newest_alerts(platform: Platform) -> None:
     title = "CBA is not known to yahoo any more."
-    platform.providers.raise_alert("listing_doubtful", "warning", title, ["asx", "CBA"])
+    platform.alerts.raise_("listing_doubtful", Severity.MEDIUM, title, ["asx", "CBA"])
     assert title in run("status").stdout
-    assert json.loads(run("status", "--json").stdout)["alerts"][0]["severity"] == "warning"
+    assert json.loads(run("status", "--json").stdout)["alerts"][0]["severity"] == "medium"
 
 
 def test_a_schema_that_is_current_has_nothing_to_upgrade(platform: Platform) -> None:

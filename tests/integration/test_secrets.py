@@ -42,6 +42,18 @@ MARKERS = {
     "SCIZOR_FINNHUB_API_KEY": "markedkeyfinnhub0003",
     "SCIZOR_DATABASE_URL": "markedpassworddatabase4",
     "SCIZOR_REDIS_URL": "markedpasswordredis5",
+    "SCIZOR_GLASSNODE_API_KEY": "markedkeyglassnode06",
+    "SCIZOR_NANSEN_API_KEY": "markedkeynansen07",
+    "SCIZOR_CRYPTOPANIC_API_KEY": "markedkeycryptopanic08",
+    "SCIZOR_NEWSCATCHER_API_KEY": "markedkeynewscatcher09",
+    "SCIZOR_REDDIT_CLIENT_ID": "markedidreddit10",
+    "SCIZOR_REDDIT_CLIENT_SECRET": "markedsecretreddit11",
+    "SCIZOR_X_BEARER_TOKEN": "markedtokenx12",
+    "SCIZOR_AUTHOR_KEY": "markedkeyauthor13",
+    "SCIZOR_ALERT_URLS_CRITICAL": "json://markedalertcritical14.invalid",
+    "SCIZOR_ALERT_URLS_HIGH": "json://markedalerthigh15.invalid",
+    "SCIZOR_ALERT_URLS_MEDIUM": "json://markedalertmedium16.invalid",
+    "SCIZOR_ALERT_URLS_LOW": "json://markedalertlow17.invalid",
 }
 SESSION, NEXT_DAY = date(2022, 1, 4), date(2022, 1, 5)
 START = datetime(2022, 1, 4, 14, 30, tzinfo=UTC)
@@ -399,8 +411,12 @@ def test_the_environment_for_children_is_the_only_way_that_settings_tell_secrets
 
 
 def test_every_setting_that_names_a_key_is_kept_as_a_secret() -> None:
-    words = ("key", "secret", "token", "password", "database_url", "redis_url")
-    named = {name for name in Settings.model_fields if name.endswith(words)}
+    words = ("key", "secret", "token", "password", "database_url", "redis_url", "reddit_client_id")
+    named = {
+        name
+        for name in Settings.model_fields
+        if name.endswith(words) or name.startswith("alert_urls_")
+    }
     kept = {
         name
         for name, field in Settings.model_fields.items()

@@ -20,6 +20,7 @@ COMMANDS = [
     ["import"],
     *(["watchlist", each] for each in ("list", "add", "remove", "set", "import", "export")),
     *(["db", each] for each in ("upgrade", "current")),
+    *(["archive", each] for each in ("list", "run", "verify", "restore")),
 ]
 
 

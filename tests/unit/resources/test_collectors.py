@@ -3,15 +3,17 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import SecretStr
 
 from scizor_assets.schedules import collections_due, due_collectors
 from scizor_core.errors import InvalidInputError
 from scizor_resources.collectors import COLLECTORS, TICK, collectors_of, get_collector, paced
 from scizor_resources.providers.registry import PROVIDERS
-from scizor_resources.settings import Settings, load_settings
+from scizor_resources.settings import Settings
 
 MIDNIGHT = datetime(2026, 11, 21, tzinfo=UTC)
 NEWS = "human/news_sentiment"
+KEY = SecretStr("k")
 
 
 def runs_of_a_day(name: str) -> int:
@@ -50,7 +52,7 @@ def test_a_larger_plan_of_cryptopanic_is_asked_every_hour() -> None:
 
 
 def test_what_is_not_set_up_is_not_due() -> None:
-    settings = load_settings(finnhub_api_key="k")
+    settings = Settings(finnhub_api_key=KEY)
     assert [each.name for each in due_collectors(NEWS, MIDNIGHT, settings)] == ["finnhub_news"]
 
 
@@ -92,7 +94,7 @@ def test_the_days_asked_for_are_those_that_may_still_change(
 
 
 def test_collectors_that_are_due_together_share_a_run_for_each_day() -> None:
-    settings = load_settings(finnhub_api_key="k", newscatcher_api_key="k", cryptopanic_api_key="k")
+    settings = Settings(finnhub_api_key=KEY, newscatcher_api_key=KEY, cryptopanic_api_key=KEY)
     assert collections_due(NEWS, MIDNIGHT, settings) == {
         "2026-11-19": ["cryptopanic"],
         "2026-11-20": ["newscatcher", "finnhub_news"],
