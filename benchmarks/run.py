@@ -23,6 +23,7 @@ import psutil
 from rich.console import Console
 
 from benchmarks import (
+    bench_archive,
     bench_budget,
     bench_history_load,
     bench_indicators,
@@ -88,6 +89,11 @@ def providers(*, quick: bool) -> list[Figure]:
     return bench_providers.measure(1) if quick else bench_providers.measure()
 
 
+def archive(*, quick: bool) -> list[Figure]:
+    """Measure bars into the archive and out of it."""
+    return bench_archive.measure(3) if quick else bench_archive.measure()
+
+
 def stories(*, quick: bool) -> list[Figure]:
     """Measure what happens with texts."""
     return bench_stories.measure(2_000, 1) if quick else bench_stories.measure()
@@ -100,7 +106,10 @@ def workers(*, quick: bool) -> list[Figure]:
 
 BENCHMARKS: dict[str, Callable[..., list[Figure]]] = {
     each.__name__: each
-    for each in (indicators, history_load, read, run_overhead, budget, providers, stories, workers)
+    for each in (
+        *(indicators, history_load, read, archive, run_overhead),
+        *(budget, providers, stories, workers),
+    )
 }
 
 

@@ -320,9 +320,9 @@ class ArchiveRoot:
         return int(self._files.get_file_info(self._full(path)).size)
 
 
-#: Prices repeat within a month: a dictionary is small and quick, and zstd on top of it, or on what
-#: deltas have made small, doubles the time of a read and saves a fifth of the room (measured: 26 ms
-#: and 18.7 bytes a row against 11 ms and 23.2). Volumes gain most from it.
+#: Prices repeat within a month, so that a dictionary is small and quick to read; times and counts
+#: are small as deltas. zstd on top of these doubles the work of a read for nothing: 100,000 bars
+#: took 25 ms of CPU at 18.7 bytes a bar with it on every column, 12 ms at 18.6 on volumes alone.
 WRITE_OPTIONS: dict[str, Any] = {
     "compression": {name: "zstd" if name == "volume" else "none" for name in SCHEMA.names},
     "compression_level": {"volume": 1},
