@@ -22,7 +22,7 @@ _TABLE = RestatedTable(
     key=("protocol", "metric", "day"),
     values=("value_usd", "is_final"),
     time="day",
-    lock=7_249_003,
+    lock=7_249_009,
     shown={"day": "day::timestamp"},
 )
 

@@ -22,7 +22,7 @@ _TABLE = RestatedTable(
     key=ON_CHAIN_KEY,
     values=("value", "is_final"),
     time="ts",
-    lock=7_249_011,
+    lock=7_249_010,
 )
 
 
