@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests wait for servers more than they compute. A file stays with one process: its tests share
+# what they build.
+PARALLEL := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test test-all lint format bench lock clean
@@ -31,10 +34,10 @@ up: $(STAMP)  ## Serve the Dagster UI on http://127.0.0.1:3000 until Ctrl-C.
 	@$(BIN)/scizor up
 
 test: $(STAMP)  ## All tests but the slow ones.
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-all: $(STAMP)  ## All tests.
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 lint: $(STAMP)  ## Formatting, lint, types.
 	@$(BIN)/ruff format --check .

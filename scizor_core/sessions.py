@@ -94,6 +94,9 @@ class SessionCalendar:
                 index = int(np.searchsorted(self._dates, np.datetime64(correction.session_date)))
                 self._closes[index] = np.datetime64(local.astimezone(UTC).replace(tzinfo=None))
 
+    def __repr__(self) -> str:
+        return f"SessionCalendar({self.market.name!r})"
+
     def session(self, session_date: date) -> Session | None:
         """Return the session of that date, or None where the exchange is closed."""
         index = int(np.searchsorted(self._dates, np.datetime64(session_date)))
