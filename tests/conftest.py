@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -107,6 +108,20 @@ def database(servers: Endpoints, migrated: str) -> Iterator[Database]:
     name = f"test_{next(_numbers)}"
     yield Database(_create(servers, name, migrated))
     _drop(servers, name)
+
+
+@pytest.fixture(autouse=True)
+def _no_instance_of_another_test() -> None:
+    """Let Dagster forget the storage of an instance that is gone.
+
+    It keeps the last one entered in a context variable; instances that tests do not leave in the
+    order in which they entered them put a dead one back, and loading definitions then fails.
+    """
+    module = sys.modules.get("dagster._core.storage.defs_state.base")
+    if module is not None:
+        storage = module._current_storage.get()
+        if storage is not None and storage._instance_weakref() is None:
+            module._current_storage.set(None)
 
 
 @pytest.fixture
