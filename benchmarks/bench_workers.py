@@ -1,12 +1,17 @@
 """Measure what a second worker gains: the same backfill by one worker and by two.
 
-    python -m benchmarks.bench_workers [--rounds N] [--partitions N] [--symbols N]
+    python -m benchmarks.bench_workers [--rounds N] [--partitions N] [--symbols N] [--simulated]
 
 `scizor up` runs on embedded servers in a temporary directory, with one worker that does one run at
 a time; `scizor worker` adds a second one like it. The backfill is the real thing: the partitions of
 `crypto/bars_1m`, launched over the API that the UI uses, which Dagster cuts into runs of 20; every
-bar is simulated, checked, written and recorded. Each turn takes sessions of its own, because bars
-that are stored already are less work; in every other round the two workers go first.
+bar is fetched, checked, written and recorded. The provider is a stand-in for Coinbase on loopback
+that answers after 50 ms, as a near one does over the internet. With `--simulated` the
+bars are computed by the worker instead, which keeps one core busy for each worker: that shows what
+there is to gain on the cores that are free.
+
+Each turn takes sessions of its own, because bars that are stored already are less work; in every
+other round the two workers go first.
 
 The time is that from the first run in the queue to the end of the last one. Dagster looks for new
 backfills every 30 seconds, which comes on top, whatever the number of workers.
@@ -22,15 +27,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 from psycopg.rows import dict_row
@@ -41,7 +49,9 @@ from scizor_resources.embedded.servers import EmbeddedServers
 
 ROUNDS = 3
 PARTITIONS = 200
-SYMBOLS = 2
+SYMBOLS = 1
+#: What a provider takes to answer.
+LATENCY_SECONDS = 0.05
 FIRST_SESSION = date(2022, 1, 1)
 ASSET = "crypto/bars_1m"
 
@@ -93,13 +103,62 @@ def eventually(what: Callable[[], T | None], limit: float) -> T:
         time.sleep(_POLL_SECONDS)
 
 
-def environment(home: Path) -> dict[str, str]:
+class Candles(BaseHTTPRequestHandler):
+    """Answers for candles of any product and minutes as Coinbase does, after its time."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:  # noqa: N802  # the name that http.server calls
+        """Answer with a candle for every minute asked for, the newest first."""
+        asked = parse_qs(urlsplit(self.path).query)
+        first, last = int(asked["start"][0]), int(asked["end"][0])
+        candles = [
+            {
+                "start": str(start),
+                "low": f"{99 + start % 7}",
+                "high": f"{101 + start % 7}",
+                "open": f"{100 + start % 7}",
+                "close": f"{100 + start % 7}.5",
+                "volume": f"{1 + start % 11}",
+            }
+            for start in range(last - last % 60, first - 1, -60)
+        ]
+        body = json.dumps({"candles": candles}).encode()
+        time.sleep(LATENCY_SECONDS)
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def provider(*, simulated: bool) -> Iterator[dict[str, str]]:
+    """Yield the settings with which bars of crypto come from loopback, or are computed."""
+    if simulated:
+        yield {"SCIZOR_CHAIN_CRYPTO": "simulated"}
+        return
+    with ThreadingHTTPServer(("127.0.0.1", 0), Candles) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield {
+            "SCIZOR_CHAIN_CRYPTO": "coinbase",
+            "SCIZOR_COINBASE_BASE_URL": f"http://127.0.0.1:{server.server_port}",
+            # What the workers share is not what is measured here.
+            "SCIZOR_COINBASE_REQUESTS_PER_MINUTE": "60000",
+        }
+        server.shutdown()
+
+
+def environment(home: Path, source: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a platform in `home` that asks nobody outside."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("SCIZOR_")}
     return {
         **kept,
+        **source,
         "SCIZOR_HOME": str(home),
-        "SCIZOR_CHAIN_CRYPTO": "simulated",
         "SCIZOR_INTRADAY_START": FIRST_SESSION.isoformat(),
         "SCIZOR_WORKER_CONCURRENCY": "1",
         "DAGSTER_DISABLE_TELEMETRY": "1",
@@ -109,8 +168,8 @@ def environment(home: Path) -> dict[str, str]:
 class Bench:
     """A platform of its own, with one worker, and a second one where wanted."""
 
-    def __init__(self, home: Path) -> None:
-        self._home, self._environment = home, environment(home)
+    def __init__(self, home: Path, source: Mapping[str, str]) -> None:
+        self._home, self._environment = home, environment(home, source)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = int(probe.getsockname()[1])
@@ -207,10 +266,13 @@ class Bench:
         return data
 
 
-def turns(rounds: int, partitions: int, symbols: int) -> Iterator[Turn]:
-    """Yield each backfill as it has ended; one of a run a worker goes before and does not count."""
-    with tempfile.TemporaryDirectory(prefix="scizor-bench-") as directory:
-        bench = Bench(Path(directory) / "home")
+def turns(rounds: int, partitions: int, symbols: int, *, simulated: bool) -> Iterator[Turn]:
+    """Yield each backfill as it has ended; one of a single run goes before and does not count."""
+    with (
+        tempfile.TemporaryDirectory(prefix="scizor-bench-") as directory,
+        provider(simulated=simulated) as source,
+    ):
+        bench = Bench(Path(directory) / "home", source)
         first = FIRST_SESSION
         with bench.running(symbols):
             bench.backfill(1, first, 20)
@@ -228,10 +290,12 @@ def measure(
     partitions: int = PARTITIONS,
     symbols: int = SYMBOLS,
     on_turn: Callable[[Turn], None] = lambda _turn: None,
+    *,
+    simulated: bool = False,
 ) -> list[Figure]:
     """Return the median time of each number of workers, and their ratio."""
     found: dict[int, list[Turn]] = {1: [], 2: []}
-    for turn in turns(rounds, partitions, symbols):
+    for turn in turns(rounds, partitions, symbols, simulated=simulated):
         found[turn.workers].append(turn)
         on_turn(turn)
     one, two = (statistics.median(each.seconds for each in found[count]) for count in (1, 2))
@@ -241,6 +305,7 @@ def measure(
     runs = found[1][0].runs
     bars = round(statistics.median(each.bars for each in [*found[1], *found[2]]), -3)
     what = f"{partitions} partitions of {ASSET}, {bars:,.0f} bars in {runs} runs"
+    what += ", simulated" if simulated else f", answers after {1000 * LATENCY_SECONDS:.0f} ms"
     note = f"median of {rounds}; load {load_average():.1f}"
     return [
         Figure(f"{what}: one worker", one, "s", note=note),
@@ -255,6 +320,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--partitions", type=int, default=PARTITIONS)
     parser.add_argument("--symbols", type=int, default=SYMBOLS)
+    parser.add_argument("--simulated", action="store_true", help="compute the bars")
     options = parser.parse_args()
     # So that what was started is stopped as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
@@ -265,7 +331,14 @@ def main() -> None:
             f"{turn.seconds:.1f} s (load {load_average():.1f})\n"
         )
 
-    show({"workers": measure(options.rounds, options.partitions, options.symbols, tell)})
+    figures = measure(
+        options.rounds,
+        options.partitions,
+        options.symbols,
+        tell,
+        simulated=options.simulated,
+    )
+    show({"workers": figures})
 
 
 if __name__ == "__main__":

@@ -383,15 +383,11 @@ class BarCollector:
         covered = [entry for entry in answer.batch.covered if entry[0] in ids]
         if not covered or self.timeframe == "1d":
             return
-        bars, refused = answer.batch.bars, answer.batch.rejected
-        step = pd.Timedelta(minutes=TIMEFRAME_MINUTES[self.timeframe])
+        # Once for each symbol: a source that answers in small windows has seen hundreds of them.
+        traded = {symbol: self._traded(answer, symbol) for symbol, _, _ in covered}
         intervals: list[QuietInterval] = []
         for symbol, start, end in covered:
-            mine = bars[bars["symbol"] == symbol]
-            # Where a row was refused something did trade, only not in a way that can be kept.
-            unusable = pd.to_datetime(refused.loc[refused["symbol"] == symbol, "ts"], utc=True)
-            present = pd.DatetimeIndex([*mine["ts"], *unusable.dropna().dt.floor(step)], tz="UTC")
-            source = str(mine["source"].iloc[0]) if len(mine) else "unknown"
+            present, source = traded[symbol]
             for session in self._calendar.sessions(
                 start.date() - timedelta(days=1), end.date() + timedelta(days=2)
             ):
@@ -403,6 +399,17 @@ class BarCollector:
                 )
         seen = [(ids[symbol], start, end) for symbol, start, end in covered]
         self._quality.write_no_trades(self.timeframe, intervals, seen)
+
+    def _traded(self, answer: ChainAnswer, symbol: str) -> tuple[pd.DatetimeIndex, str]:
+        """Return when a symbol traded according to an answer, and whose answer it is."""
+        bars, refused = answer.batch.bars, answer.batch.rejected
+        mine = bars[bars["symbol"] == symbol]
+        # Where a row was refused something did trade, only not in a way that can be kept.
+        unusable = pd.to_datetime(refused.loc[refused["symbol"] == symbol, "ts"], utc=True)
+        step = pd.Timedelta(minutes=TIMEFRAME_MINUTES[self.timeframe])
+        times = [pd.to_datetime(mine["ts"], utc=True), unusable.dropna().dt.floor(step)]
+        present = pd.DatetimeIndex(pd.concat(times), tz="UTC")
+        return present, str(mine["source"].iloc[0]) if len(mine) else "unknown"
 
 
 def _in_turn(instruments: list[Instrument]) -> list[Instrument]:
