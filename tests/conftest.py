@@ -115,13 +115,11 @@ def _no_instance_of_another_test() -> None:
     """Let Dagster forget the storage of an instance that is gone.
 
     It keeps the last one entered in a context variable; instances that tests do not leave in the
-    order in which they entered them put a dead one back, and loading definitions then fails.
+    order in which they entered them put a gone one back, and loading definitions then fails.
     """
     module = sys.modules.get("dagster._core.storage.defs_state.base")
     if module is not None:
-        storage = module._current_storage.get()
-        if storage is not None and storage._instance_weakref() is None:
-            module._current_storage.set(None)
+        module._current_storage.set(None)
 
 
 @pytest.fixture
