@@ -171,6 +171,8 @@ class CompletenessMeter:
                         "present": coverage.present,
                         "quiet": coverage.quiet,
                         "missing": coverage.missing,
+                        "not_fetched": 0 if coverage.present else coverage.missing,
+                        "absent": coverage.missing if coverage.present else 0,
                         "unexpected": coverage.unexpected,
                         "outliers": odd,
                         "quarantined": refused,
