@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import dagster as dg
 
+from scizor_assets.automation import is_under_way, schedule_status, sensor_status
 from scizor_assets.common import failures
 from scizor_core.alerts import Severity
 from scizor_core.markets import MARKETS
 from scizor_resources.alerts.evaluation import EvaluationReport, evaluate_alerts
 from scizor_resources.alerts.store import AlertStore
 from scizor_resources.platform import Platform
-from scizor_resources.settings import get_settings
 
 JOB_NAME = "alerts"
 #: Kind of the alert about a run that has failed.
@@ -27,18 +27,6 @@ LIVE_PRIORITY = 10
 KEEP_RUNS = timedelta(days=1)
 _RUNS_REMOVED_AT_ONCE = 20
 _LONGEST_TEXT = 1000
-_UNDER_WAY = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
-
-
-def _is_live() -> bool:
-    return get_settings().profile == "live"
-
-
 # ---- the evaluation
 
 
@@ -98,9 +86,7 @@ def _remove_old_runs(instance: dg.DagsterInstance, now: datetime) -> None:
     name="alerts_evaluation",
     cron_schedule="* * * * *",
     job=alerts_job,
-    default_status=(
-        dg.DefaultScheduleStatus.RUNNING if _is_live() else dg.DefaultScheduleStatus.STOPPED
-    ),
+    default_status=schedule_status(),
     description=(
         "Every minute: evaluates the rules of alert_rules, escalates and sends alerts. Without it "
         "alerts are raised and kept, but nobody is told."
@@ -108,20 +94,17 @@ def _remove_old_runs(instance: dg.DagsterInstance, now: datetime) -> None:
 )
 def alerts_evaluation(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Ask for a round of alerts, unless the last one is still under way."""
-    running = dg.RunsFilter(job_name=JOB_NAME, statuses=_UNDER_WAY)
-    if context.instance.get_run_records(running, limit=1):
+    if is_under_way(context.instance, {}, JOB_NAME):
         return dg.SkipReason("The last evaluation is still under way.")
     return dg.RunRequest(tags={"dagster/priority": str(LIVE_PRIORITY)})
 
 
 # ---- runs that fail and recover
 
-_SENSOR_STATUS = dg.DefaultSensorStatus.RUNNING if _is_live() else dg.DefaultSensorStatus.STOPPED
-
 
 @dg.run_failure_sensor(
     name="run_failed_alert",
-    default_status=_SENSOR_STATUS,
+    default_status=sensor_status(),
     minimum_interval_seconds=15,
     # Runs of the command line belong to no code location.
     monitor_all_code_locations=True,
@@ -157,7 +140,7 @@ def run_failed_alert(
 @dg.run_status_sensor(
     name="run_recovered",
     run_status=dg.DagsterRunStatus.SUCCESS,
-    default_status=_SENSOR_STATUS,
+    default_status=sensor_status(),
     minimum_interval_seconds=15,
     # Runs of the command line belong to no code location.
     monitor_all_code_locations=True,

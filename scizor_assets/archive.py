@@ -11,13 +11,13 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from scizor_assets.automation import schedule_status
 from scizor_assets.common import OWNERS, failures
 from scizor_assets.partitions import month_partitions, window_of_run
 from scizor_core.archive import parse_month
 from scizor_core.errors import InvalidInputError
 from scizor_core.markets import MARKETS, TIMEFRAMES, check_timeframe, get_market
 from scizor_resources.platform import Platform
-from scizor_resources.settings import get_settings
 from scizor_resources.stores.archive import MonthReport
 
 #: Months of one run, and runs of one night: a backlog of years is worked off over some nights.
@@ -190,11 +190,7 @@ def requests_for(months: Sequence[date], on: date, *, release: bool) -> list[dg.
     name="archive_nightly",
     cron_schedule="20 3 * * *",
     target=[archive_bars],
-    default_status=(
-        dg.DefaultScheduleStatus.RUNNING
-        if get_settings().profile == "live"
-        else dg.DefaultScheduleStatus.STOPPED
-    ),
+    default_status=schedule_status(),
     description=(
         "Archives the months of bars that are due, at 03:20 UTC; with SCIZOR_ARCHIVE_RELEASE they "
         "leave PostgreSQL."

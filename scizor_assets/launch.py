@@ -13,6 +13,7 @@ from datetime import date
 
 import dagster as dg
 
+from scizor_assets.automation import LAUNCHED_BY
 from scizor_assets.bars import PARTITIONS_PER_RUN
 from scizor_assets.build import build_defs
 from scizor_assets.partitions import partitions_of
@@ -100,7 +101,7 @@ class Launcher:
         """
         keys = self._keys(launch)
         self._check_partitions(launch)
-        tags = {"scizor/launched_by": "cli"}
+        tags = {LAUNCHED_BY: "cli"}
         partition = launch.partition
         if launch.last_partition is not None and launch.last_partition != partition:
             tags["dagster/asset_partition_range_start"] = str(partition)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from scizor_assets.automation import LAUNCHED_BY, is_under_way, schedule_status
 from scizor_assets.catalyst import CATALYST_ASSETS
 from scizor_assets.exchange import coinspot_prices
 from scizor_assets.glass import GLASS_ASSETS
@@ -22,12 +23,7 @@ from scizor_resources.settings import Settings, get_settings
 #: Yahoo is 15 to 20 minutes late with Australian prices, and the closing auction prints after the
 #: close: the session is refreshed until then.
 AFTER_CLOSE = timedelta(minutes=40)
-_UNDER_WAY = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
+PARTITION = "dagster/partition"
 
 
 def sessions_to_refresh(market: MarketSpec, at: datetime) -> list[Session]:
@@ -41,11 +37,6 @@ def sessions_to_refresh(market: MarketSpec, at: datetime) -> list[Session]:
     return [each for each in around if each.open <= at < each.close + AFTER_CLOSE]
 
 
-def _status() -> dg.DefaultScheduleStatus:
-    live = get_settings().profile == "live"
-    return dg.DefaultScheduleStatus.RUNNING if live else dg.DefaultScheduleStatus.STOPPED
-
-
 def build_refresh_schedule(market: MarketSpec) -> dg.ScheduleDefinition:
     """Return the schedule that refreshes the running session of a market every five minutes."""
     job_name = f"{market.name}_session"
@@ -54,7 +45,7 @@ def build_refresh_schedule(market: MarketSpec) -> dg.ScheduleDefinition:
         name=f"{market.name}_intraday_refresh",
         cron_schedule="*/5 * * * *",
         job_name=job_name,
-        default_status=_status(),
+        default_status=schedule_status(),
         description=(
             f"Every five minutes while {market.name} is open, and for 40 minutes after: bars, "
             "indicators and completeness of the running session, ahead of backfills."
@@ -67,7 +58,9 @@ def build_refresh_schedule(market: MarketSpec) -> dg.ScheduleDefinition:
         if not sessions:
             return dg.SkipReason(f"{market.name} is closed.")
         keys = [session.session_date.isoformat() for session in sessions]
-        idle = [key for key in keys if not _is_under_way(context.instance, job_name, key)]
+        idle = [
+            key for key in keys if not is_under_way(context.instance, {PARTITION: key}, job_name)
+        ]
         if not idle:
             return dg.SkipReason(f"The last refresh of {keys[-1]} is still under way.")
         known = [key for key in idle if session_partitions(market).has_partition_key(key)]
@@ -85,26 +78,17 @@ def build_refresh_schedule(market: MarketSpec) -> dg.ScheduleDefinition:
     return refresh
 
 
-def _is_under_way(instance: dg.DagsterInstance, job_name: str, key: str) -> bool:
-    runs = dg.RunsFilter(job_name=job_name, statuses=_UNDER_WAY, tags={"dagster/partition": key})
-    return bool(instance.get_run_records(runs, limit=1))
-
-
 @dg.schedule(
     name="coinspot_prices_refresh",
     cron_schedule="*/5 * * * *",
     target=[coinspot_prices],
-    default_status=_status(),
+    default_status=schedule_status(),
     description="Looks at CoinSpot's prices every five minutes.",
 )
 def coinspot_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Sample the present."""
     today = context.scheduled_execution_time.astimezone(UTC).date()
     return dg.RunRequest(partition_key=today.isoformat(), tags={"dagster/priority": "10"})
-
-
-#: Tag of the runs of a schedule that looks whether its last run is still under way.
-SCHEDULE_TAG = "scizor/schedule"
 
 
 def due_collectors(asset: str, at: datetime, settings: Settings) -> list[Collector]:
@@ -137,7 +121,7 @@ def build_ledger_schedule(asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
         name=name,
         cron_schedule="*/15 * * * *" if quarter else "0 * * * *",
         target=[asset],
-        default_status=_status(),
+        default_status=schedule_status(),
         description=f"Asks the sources of {key} that are set up: {paces} (UTC).",
     )
     def refresh(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
@@ -145,7 +129,11 @@ def build_ledger_schedule(asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
         due = collections_due(key, at, get_settings())
         if not due:
             return dg.SkipReason(f"No source of {key} is set up and due at {at:%H:%M} UTC.")
-        idle = [day for day in due if not _collects(context.instance, name, day)]
+        idle = [
+            day
+            for day in due
+            if not is_under_way(context.instance, {LAUNCHED_BY: name, PARTITION: day})
+        ]
         if not idle:
             return dg.SkipReason(f"The last run for {max(due)} is still under way.")
         return [
@@ -156,7 +144,7 @@ def build_ledger_schedule(asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
                         key.replace("/", "__"): {"config": {"sources": due[day], "lane": "live"}}
                     }
                 },
-                tags={"dagster/priority": "5", SCHEDULE_TAG: name},
+                tags={"dagster/priority": "5", LAUNCHED_BY: name},
             )
             for day in idle
         ]
@@ -164,16 +152,11 @@ def build_ledger_schedule(asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
     return refresh
 
 
-def _collects(instance: dg.DagsterInstance, schedule: str, key: str) -> bool:
-    tags = {SCHEDULE_TAG: schedule, "dagster/partition": key}
-    return bool(instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY, tags=tags), limit=1))
-
-
 retention_nightly = dg.ScheduleDefinition(
     name="retention_nightly",
     cron_schedule="40 2 * * *",
     target=[retention],
-    default_status=_status(),
+    default_status=schedule_status(),
     description="Takes away what is older than its table's policy allows, at 02:40 UTC.",
 )
 
