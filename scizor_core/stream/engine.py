@@ -1,0 +1,350 @@
+"""From trades to bars: guards, each trade once, minutes, the bars above them, and their closing.
+
+The engine has no clock and does no I/O. `process` takes trades in, `close_until` ends bars when
+the feed's own time has passed them, `changed` gives out what is new since the last call.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
+from scizor_core.stream.guards import Limits, SessionClock, TradeGuard, Verdict
+from scizor_core.stream.minutes import MINUTE_US, Minute, MinuteKey, minutes_of
+from scizor_core.stream.seen import SeenTrades
+from scizor_core.stream.trades import MICROSECONDS, NO_TIME, TradeBatch
+
+STREAM_TIMEFRAMES: tuple[Timeframe, ...] = ("1m", "5m", "15m")
+_STEP_US = {timeframe: TIMEFRAME_MINUTES[timeframe] * MINUTE_US for timeframe in STREAM_TIMEFRAMES}
+_LONGEST_US = _STEP_US["15m"]
+
+
+class BarState(StrEnum):
+    """How far a bar is."""
+
+    #: Its interval runs.
+    FORMING = "forming"
+    #: Its interval is over, and the feed was there all the time.
+    CLOSED = "closed"
+    #: A trade has come after it was closed.
+    REVISED = "revised"
+    #: The feed was away during its interval: trades may be missing until it is healed.
+    PROVISIONAL = "provisional"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveBar:
+    """A bar as it stands.
+
+    Attributes:
+        symbol: number of the symbol.
+        timeframe: 1m, 5m or 15m.
+        start: start of its interval, microseconds UTC.
+        state: how far it is.
+        revision: how often it has changed since it was first closed.
+    """
+
+    symbol: int
+    timeframe: Timeframe
+    start: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    vwap: float | None
+    trade_count: int
+    state: BarState
+    revision: int = 0
+
+    @property
+    def end(self) -> int:
+        """End of its interval, microseconds UTC, exclusive."""
+        return self.start + _STEP_US[self.timeframe]
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What became of the trades of a batch.
+
+    Attributes:
+        received: rows.
+        repeated: of those, seen before.
+        by_rule: rule -> rows that it flagged or quarantined.
+        quarantined: the rows refused, and the rule that refused each.
+        late: trades that changed a bar already closed.
+        kept: number of trades that count.
+    """
+
+    received: int
+    repeated: int
+    by_rule: dict[str, int]
+    quarantined: TradeBatch
+    refused_by: list[str]
+    late: int
+    kept: int
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A minute and what was last said of it."""
+
+    minute: Minute
+    state: BarState = BarState.FORMING
+    revision: int = 0
+
+
+@dataclass
+class _Symbol:
+    """What the engine keeps of a symbol; minutes by their start."""
+
+    minutes: dict[int, _Kept] = field(default_factory=dict)
+    closed_until: int = NO_TIME
+    outages: list[tuple[int, int | None]] = field(default_factory=list)
+
+
+class BarEngine:
+    """Builds the bars of the symbols of one feed.
+
+    Args:
+        limits: where odd begins.
+        remember: so many trades are remembered, to tell those that come again.
+        keep_minutes: closed minutes stay so long that a late trade can still revise them.
+    """
+
+    def __init__(
+        self, limits: Limits | None = None, *, remember: int = 1_000_000, keep_minutes: int = 30
+    ) -> None:
+        self.guard = TradeGuard(limits)
+        self._seen = SeenTrades(remember)
+        self._symbols: list[_Symbol] = []
+        self._changed: dict[MinuteKey, None] = {}
+        self._to_tidy: set[int] = set()
+        self._keep_us = keep_minutes * MINUTE_US
+        self.newest = NO_TIME
+
+    def add_symbol(self, clock: SessionClock, tick_size: float | None = None) -> int:
+        """Take in one more symbol and return its number.
+
+        Args:
+            clock: sessions of its market.
+            tick_size: smallest step of its price, None where it is not known.
+        """
+        self._symbols.append(_Symbol())
+        return self.guard.add(clock, tick_size)
+
+    # ---- trades in
+
+    def begin_pass(self) -> None:
+        """Say that trades may come again: after a reconnect, and before a replay."""
+        self._seen.begin_pass()
+
+    def process(self, batch: TradeBatch, now_us: int, *, healing: bool = False) -> Intake:
+        """Judge trades, drop those seen before, add the others to their minutes.
+
+        Args:
+            batch: trades in the order of their arrival.
+            now_us: the present, microseconds UTC.
+            healing: they come by a request for an old interval.
+        """
+        judged = self.guard.judge(batch, now_us, self.newest, healing=healing)
+        refused = judged.verdict == Verdict.QUARANTINE
+        good = batch.take(~refused) if refused.any() else batch
+        fresh = self._seen.fresh(good)
+        repeated = int(len(fresh) - fresh.sum())
+        kept = good.take(fresh) if repeated else good
+        if len(kept):
+            self.newest = max(self.newest, int(kept.ts.max()))
+        late = sum(self._add(key, minute) for key, minute in minutes_of(kept).items())
+        bad = batch.take(refused)
+        return Intake(
+            received=len(batch),
+            repeated=repeated,
+            by_rule=judged.counts(),
+            quarantined=bad,
+            refused_by=[judged.rule_name(row) for row in np.flatnonzero(refused).tolist()],
+            late=late,
+            kept=len(kept),
+        )
+
+    def _add(self, key: MinuteKey, minute: Minute) -> int:
+        """Add trades to a minute; returns how many came after it was closed."""
+        number, start = key
+        symbol = self._symbols[number]
+        kept = symbol.minutes.get(start)
+        self._changed[key] = None
+        if kept is None:
+            kept = symbol.minutes[start] = _Kept(minute)
+            late = start < symbol.closed_until
+            if late:
+                # Nothing had traded in it when it was over, as far as was known.
+                kept.state = BarState.REVISED
+        else:
+            kept.minute.add(minute)
+            late = kept.state in (BarState.CLOSED, BarState.REVISED)
+            if late:
+                kept.state = BarState.REVISED
+                kept.revision += 1
+        if self._is_in_outage(symbol, start):
+            kept.state = BarState.PROVISIONAL
+        return minute.trades if late else 0
+
+    # ---- time
+
+    def close_until(self, until: int) -> None:
+        """End all minutes that lie before an instant of the feed's own time.
+
+        Args:
+            until: microseconds UTC; trades before it are all in, as far as the feed can tell.
+        """
+        for number, symbol in enumerate(self._symbols):
+            edge = until - until % MINUTE_US
+            if edge <= symbol.closed_until:
+                continue
+            symbol.closed_until = edge
+            for start, kept in symbol.minutes.items():
+                if start + MINUTE_US <= edge and kept.state == BarState.FORMING:
+                    kept.state = BarState.CLOSED
+                    self._changed[number, start] = None
+            self._to_tidy.add(number)
+
+    def _forget(self, symbol: _Symbol) -> None:
+        # Whole quarters of an hour: the bars above are made of all of their minutes.
+        horizon = (symbol.closed_until - self._keep_us) // _LONGEST_US * _LONGEST_US
+        waiting = [start // _LONGEST_US * _LONGEST_US for start, _ in symbol.outages]
+        horizon = min([horizon, *waiting])
+        for start in [each for each in symbol.minutes if each < horizon]:
+            del symbol.minutes[start]
+
+    # ---- outages
+
+    def begin_outage(self, numbers: Iterable[int], start: int) -> None:
+        """Say that the feed has been away from symbols since an instant.
+
+        Their minutes from there on are provisional until `end_outage`.
+        """
+        for number in numbers:
+            symbol = self._symbols[number]
+            if not any(end is None for _, end in symbol.outages):
+                symbol.outages.append((start, None))
+            self._mark(number, start, None)
+
+    def resume(self, numbers: Iterable[int], end: int) -> None:
+        """Say that the feed is back: the outage is over, not yet healed."""
+        for number in numbers:
+            symbol = self._symbols[number]
+            symbol.outages = [(a, end if b is None else b) for a, b in symbol.outages]
+
+    def end_outage(self, numbers: Iterable[int], start: int, end: int) -> None:
+        """Say that all trades of an interval are in: its minutes count as others do."""
+        for number in numbers:
+            symbol = self._symbols[number]
+            symbol.outages = [
+                rest for each in symbol.outages for rest in _without(each, (start, end))
+            ]
+            for begin, kept in symbol.minutes.items():
+                if kept.state == BarState.PROVISIONAL and not self._is_in_outage(symbol, begin):
+                    over = begin + MINUTE_US <= symbol.closed_until
+                    kept.state = BarState.CLOSED if over else BarState.FORMING
+                    self._changed[number, begin] = None
+
+    def _mark(self, number: int, start: int, end: int | None) -> None:
+        for begin, kept in self._symbols[number].minutes.items():
+            if begin + MINUTE_US > start and (end is None or begin < end):
+                kept.state = BarState.PROVISIONAL
+                self._changed[number, begin] = None
+
+    @staticmethod
+    def _is_in_outage(symbol: _Symbol, start: int) -> bool:
+        return any(
+            start + MINUTE_US > since and (until is None or start < until)
+            for since, until in symbol.outages
+        )
+
+    # ---- bars out
+
+    def restore(self, number: int, start: int, minute: Minute) -> None:
+        """Put back a closed minute that was stored before, so that the bars above are whole."""
+        symbol = self._symbols[number]
+        symbol.minutes.setdefault(start, _Kept(minute, BarState.CLOSED))
+        symbol.closed_until = max(symbol.closed_until, start + MINUTE_US)
+
+    def changed(self) -> list[LiveBar]:
+        """Return each bar that is new or different since the last call, finest first."""
+        keys, self._changed = self._changed, {}
+        out = [bar for key in keys if (bar := self.minute_bar(*key)) is not None]
+        for timeframe in STREAM_TIMEFRAMES[1:]:
+            step = _STEP_US[timeframe]
+            above = dict.fromkeys((number, start - start % step) for number, start in keys)
+            out += [
+                bar
+                for number, start in above
+                if (bar := self._bar_above(number, timeframe, start)) is not None
+            ]
+        # Only now: what has just been given out may be old.
+        for number in self._to_tidy:
+            self._forget(self._symbols[number])
+        self._to_tidy.clear()
+        return out
+
+    def minute_bar(self, number: int, start: int) -> LiveBar | None:
+        """Return the bar of a minute, None where no trade has set a price in it."""
+        kept = self._symbols[number].minutes.get(start)
+        if kept is None or not kept.minute.has_price:
+            return None
+        minute = kept.minute
+        return LiveBar(
+            number, "1m", start, minute.open, minute.high, minute.low, minute.close,
+            minute.volume, minute.vwap, minute.trades, kept.state, kept.revision,
+        )  # fmt: skip
+
+    def _bar_above(self, number: int, timeframe: Timeframe, start: int) -> LiveBar | None:
+        symbol = self._symbols[number]
+        step = _STEP_US[timeframe]
+        parts = [
+            kept
+            for begin in range(start, start + step, MINUTE_US)
+            if (kept := symbol.minutes.get(begin)) is not None and kept.minute.has_price
+        ]
+        if not parts:
+            return None
+        minutes = [each.minute for each in parts]
+        high, low = max(each.high for each in minutes), min(each.low for each in minutes)
+        volume = sum(each.volume for each in minutes)
+        priced = sum(each.priced for each in minutes)
+        turnover = sum(each.turnover for each in minutes)
+        vwap = min(max(turnover / priced, low), high) if priced > 0 else None
+        return LiveBar(
+            number, timeframe, start, minutes[0].open, high, low, minutes[-1].close,
+            volume, vwap, sum(each.trades for each in minutes),
+            self._state_above(symbol, parts, start + step),
+            sum(each.revision for each in parts),
+        )  # fmt: skip
+
+    @staticmethod
+    def _state_above(symbol: _Symbol, parts: list[_Kept], end: int) -> BarState:
+        states = {each.state for each in parts}
+        if BarState.PROVISIONAL in states:
+            return BarState.PROVISIONAL
+        if end > symbol.closed_until:
+            return BarState.FORMING
+        return BarState.REVISED if BarState.REVISED in states else BarState.CLOSED
+
+
+def _without(
+    outage: tuple[int, int | None], healed: tuple[int, int]
+) -> list[tuple[int, int | None]]:
+    """Return what is left of an outage when an interval of it is healed."""
+    start, end = outage
+    rest: list[tuple[int, int | None]] = []
+    if start < healed[0]:
+        rest.append((start, healed[0] if end is None else min(end, healed[0])))
+    if end is None or end > healed[1]:
+        rest.append((max(start, healed[1]), end))
+    return [each for each in rest if each[1] is None or each[0] < each[1]]
+
+
+#: How long trades may be out of order before a minute counts as over.
+LATENESS_US = 2 * MICROSECONDS
