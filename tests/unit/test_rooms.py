@@ -11,7 +11,14 @@ ALLOWED = {
     "scizor_core": {"scizor_core"},
     "scizor_resources": {"scizor_core", "scizor_resources"},
     "scizor_assets": {"scizor_core", "scizor_resources", "scizor_assets"},
-    "scizor_cli": {"scizor_core", "scizor_resources", "scizor_assets", "scizor_cli"},
+    "scizor_sidecar": {"scizor_core", "scizor_resources", "scizor_sidecar"},
+    "scizor_cli": {
+        "scizor_core",
+        "scizor_resources",
+        "scizor_assets",
+        "scizor_sidecar",
+        "scizor_cli",
+    },
 }
 MODULES = sorted(path for room in ALLOWED for path in (ROOT / room).rglob("*.py"))
 

@@ -1,0 +1,378 @@
+"""One feed from its messages to bars: a bounded queue, the engine, and who is told.
+
+Feeds hand over trades as they come; they wait in a queue that slows the feed down when it is full
+and never drops a trade. Every few milliseconds what has come is taken through the engine in one
+piece, which costs a thousandth of taking it trade by trade.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from scizor_core.markets import MARKETS
+from scizor_core.sessions import get_calendar
+from scizor_core.stream.engine import LATENESS_US, BarEngine, Intake, LiveBar
+from scizor_core.stream.guards import Limits, SessionClock, Verdict, judge_quote
+from scizor_core.stream.trades import MICROSECONDS, NO_TIME, TradeBatch, concatenate, make_batch
+from scizor_sidecar.feeds.base import Stream
+from scizor_sidecar.feeds.connection import FeedState
+
+#: Trades that may wait; the feed is not read on while there are more.
+MOST_WAITING = 200_000
+#: What comes within this time is taken together.
+GATHER_SECONDS = 0.003
+#: Minutes end by the clock where no trade comes: so often is it looked at.
+TIMER_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Quote:
+    """Best bid and ask of an instrument; NaN for a side that is missing."""
+
+    stream: Stream
+    ts: int
+    bid: float
+    ask: float
+    bid_size: float | None
+    ask_size: float | None
+    verdict: Verdict
+    rule: str | None
+
+
+@dataclass(frozen=True)
+class Book:
+    """The order book of an instrument as it stands, best first: (price, size)."""
+
+    stream: Stream
+    ts: int
+    bids: tuple[tuple[float, float], ...]
+    asks: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class StreamedBar:
+    """A bar with what it is a bar of.
+
+    Attributes:
+        received_at: when the last of the trades that made it came, microseconds UTC; 0 where it
+            was ended by the clock.
+    """
+
+    stream: Stream
+    bar: LiveBar
+    source: str
+    received_at: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one pass of the pipeline has made of the trades that waited.
+
+    Attributes:
+        feed: name of the feed.
+        trades: those that count, in the order of their arrival; symbols are numbers of `streams`.
+        streams: the feed's instruments by number.
+        bars: bars that are new or different.
+        quotes: the last quote of each instrument that had one.
+        books: the last book of each instrument that had one.
+        intake: what became of the trades, None where none had come.
+        received_at: arrival of the first and of the last message, microseconds UTC.
+    """
+
+    feed: str
+    streams: Sequence[Stream]
+    bars: list[StreamedBar]
+    quotes: list[Quote]
+    books: list[Book]
+    intake: Intake | None
+    received_at: tuple[int, int]
+
+
+class Listener(Protocol):
+    """Who is told what a pipeline makes. Called in the event loop: it must not wait."""
+
+    def on_window(self, window: Window) -> None:
+        """Take what a pass has made."""
+
+    def on_state(self, feed: str, state: FeedState, why: str, at: int) -> None:
+        """Take the feed's new state; `at` is microseconds UTC."""
+
+
+@dataclass
+class FeedCounts:
+    """What a feed has delivered since the start."""
+
+    messages: int = 0
+    trades: int = 0
+    repeated: int = 0
+    quarantined: int = 0
+    flagged: int = 0
+    late: int = 0
+    unreadable: int = 0
+    gaps: int = 0
+    quotes: int = 0
+    books: int = 0
+    books_conflated: int = 0
+    connections: int = 0
+    by_rule: dict[str, int] = field(default_factory=dict)
+
+
+class FeedPipeline:
+    """A feed's queue, engine and counts; it is the sink that the feed hands its messages to.
+
+    Args:
+        feed: name of the feed.
+        listeners: who is told, in order.
+        now: clock, aware.
+        limits: where odd begins.
+        tick_size: smallest price step of an instrument, None where it is not known.
+    """
+
+    def __init__(
+        self,
+        feed: str,
+        listeners: Sequence[Listener],
+        now: Callable[[], datetime],
+        *,
+        limits: Limits | None = None,
+        tick_size: Callable[[Stream], float | None] = lambda _: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.feed, self._listeners, self._now = feed, listeners, now
+        self._tick_size, self._monotonic = tick_size, monotonic
+        self.limits = limits or Limits()
+        self.engine = BarEngine(self.limits)
+        self.counts = FeedCounts()
+        self.state, self.why = FeedState.IDLE, "not started"
+        self.streams: list[Stream] = []
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._clocks = {name: SessionClock(get_calendar(name)) for name in MARKETS}
+        self._waiting: list[TradeBatch] = []
+        self._rows = 0
+        self._quotes: dict[Stream, Quote] = {}
+        self._books: dict[Stream, Book] = {}
+        self._first_at = self._last_at = 0
+        self._heard = monotonic()
+        self._newest_heard = monotonic()
+        self._work = asyncio.Event()
+        self._space = asyncio.Event()
+        self._space.set()
+
+    # ---- what the feed hands over
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the feed's subscription stands."""
+        return self.state is FeedState.CONNECTED
+
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since anything was heard."""
+        return self._monotonic() - self._heard
+
+    def connecting(self) -> None:
+        """Begin to listen."""
+        self._heard = self._monotonic()
+        self.engine.begin_pass()
+        self._set_state(FeedState.CONNECTING, "connecting")
+
+    def connected(self) -> None:
+        """Note that the subscription stands."""
+        self.alive()
+        self.counts.connections += 1
+        self._set_state(FeedState.CONNECTED, "subscribed")
+
+    def disconnected(self, state: FeedState, why: str) -> None:
+        """Note that the connection has ended."""
+        self._set_state(state, why)
+
+    def alive(self) -> None:
+        """Note that the connection lives."""
+        self._heard = self._monotonic()
+
+    def trades(
+        self,
+        streams: Sequence[Stream],
+        ts: Sequence[int],
+        price: Sequence[float],
+        size: Sequence[float],
+        trade_id: Sequence[str | int | None],
+        condition: Sequence[int] | None = None,
+    ) -> None:
+        """Queue trades."""
+        if not len(ts):
+            return
+        numbers = [self.number(stream) for stream in streams]
+        self.take(make_batch(numbers, ts, price, size, trade_id, condition))
+
+    def take(self, batch: TradeBatch) -> None:
+        """Queue trades whose symbols are numbers of `streams` already."""
+        self._arrived()
+        self._waiting.append(batch)
+        self._rows += len(batch)
+        if self._rows >= MOST_WAITING:
+            self._space.clear()
+        self._work.set()
+
+    def quote(
+        self,
+        stream: Stream,
+        ts: int,
+        bid: float,
+        ask: float,
+        bid_size: float | None = None,
+        ask_size: float | None = None,
+    ) -> None:
+        """Take a quote; of several before the next pass the last one counts."""
+        self._arrived()
+        self.counts.quotes += 1
+        verdict, rule = judge_quote(bid, ask, self.limits)
+        if rule is not None:
+            self.counts.by_rule[rule] = self.counts.by_rule.get(rule, 0) + 1
+        if verdict is not Verdict.QUARANTINE:
+            self._quotes[stream] = Quote(stream, ts, bid, ask, bid_size, ask_size, verdict, rule)
+        self._work.set()
+
+    def book(
+        self,
+        stream: Stream,
+        ts: int,
+        bids: Sequence[tuple[float, float]],
+        asks: Sequence[tuple[float, float]],
+    ) -> None:
+        """Take a book; of several before the next pass the last one counts."""
+        self._arrived()
+        self.counts.books += 1
+        self.counts.books_conflated += stream in self._books
+        self._books[stream] = Book(stream, ts, tuple(bids), tuple(asks))
+        self._work.set()
+
+    def refused(self, what: str, raw: str) -> None:
+        """Count a message that could not be read."""
+        del what, raw
+        self.alive()
+        self.counts.unreadable += 1
+
+    def gap(self, missed: int) -> None:
+        """Count messages that never came."""
+        self.alive()
+        self.counts.gaps += missed
+
+    def rejected(self, stream: Stream, why: str) -> None:
+        """Note that the provider does not serve an instrument."""
+        del stream, why
+
+    async def room(self) -> None:
+        """Wait while the queue is full."""
+        await self._space.wait()
+
+    def number(self, stream: Stream) -> int:
+        """Return the engine's number of an instrument, taking it in where it is new."""
+        key = (stream.market, stream.symbol)
+        found = self._numbers.get(key)
+        if found is None:
+            tick_size = self._tick_size(stream)
+            found = self.engine.add_symbol(self._clocks[stream.market], tick_size)
+            self._numbers[key] = found
+            self.streams.append(stream)
+        return found
+
+    @property
+    def waiting(self) -> int:
+        """Trades in the queue."""
+        return self._rows
+
+    def _arrived(self) -> None:
+        self.alive()
+        self.counts.messages += 1
+        self._last_at = self._now_us()
+        self._first_at = self._first_at or self._last_at
+
+    # ---- the passes
+
+    async def run(self) -> None:
+        """Take what waits through the engine, again and again, until cancelled."""
+        while True:
+            try:
+                await asyncio.wait_for(self._work.wait(), TIMER_SECONDS)
+            except TimeoutError:
+                pass
+            else:
+                await asyncio.sleep(GATHER_SECONDS)
+            self.step()
+
+    def step(self) -> None:
+        """Make one pass: all that waits, then the clock."""
+        self._work.clear()
+        batches, self._waiting, self._rows = self._waiting, [], 0
+        self._space.set()
+        received, self._first_at, self._last_at = (self._first_at, self._last_at), 0, 0
+        intake = None
+        if batches:
+            intake = self.process(concatenate(batches))
+        if self.is_connected:
+            self._end_minutes()
+        quotes, self._quotes = list(self._quotes.values()), {}
+        books, self._books = list(self._books.values()), {}
+        bars = self.engine.changed()
+        if not (intake or quotes or books or bars):
+            return
+        arrived = received[1] if intake else 0
+        window = Window(
+            self.feed,
+            self.streams,
+            [StreamedBar(self.streams[bar.symbol], bar, self.feed, arrived) for bar in bars],
+            quotes,
+            books,
+            intake,
+            received,
+        )
+        for listener in self._listeners:
+            listener.on_window(window)
+
+    def process(self, batch: TradeBatch, *, healing: bool = False) -> Intake:
+        """Take trades through the engine and count what becomes of them."""
+        newest = self.engine.newest
+        intake = self.engine.process(batch, self._now_us(), healing=healing)
+        if self.engine.newest != newest:
+            self._newest_heard = self._monotonic()
+        counts = self.counts
+        counts.trades += intake.kept
+        counts.repeated += intake.repeated
+        counts.quarantined += len(intake.quarantined)
+        counts.late += intake.late
+        for rule, rows in intake.by_rule.items():
+            counts.by_rule[rule] = counts.by_rule.get(rule, 0) + rows
+        return intake
+
+    def _end_minutes(self) -> None:
+        """End minutes by the feed's own time: its newest trade, and what has passed since.
+
+        The wall clock would do for a live feed; a tape that is replayed has a time of its own.
+        """
+        if self.engine.newest == NO_TIME:
+            return
+        passed = math.floor((self._monotonic() - self._newest_heard) * MICROSECONDS)
+        self.engine.close_until(self.engine.newest + passed - LATENESS_US)
+
+    def _set_state(self, state: FeedState, why: str) -> None:
+        if (state, why) == (self.state, self.why):
+            return
+        self.state, self.why = state, why
+        for listener in self._listeners:
+            listener.on_state(self.feed, state, why, self._now_us())
+
+    def _now_us(self) -> int:
+        return int(self._now().timestamp() * MICROSECONDS)
+
+
+def bars_by_stream(bars: Iterable[StreamedBar]) -> Mapping[Stream, list[StreamedBar]]:
+    """Return the bars of each instrument, in the order given."""
+    found: dict[Stream, list[StreamedBar]] = {}
+    for bar in bars:
+        found.setdefault(bar.stream, []).append(bar)
+    return found

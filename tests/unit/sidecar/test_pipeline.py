@@ -1,0 +1,137 @@
+import asyncio
+from datetime import timedelta
+
+from scizor_core.stream.engine import BarState
+from scizor_core.stream.trades import NO_TIME
+from scizor_sidecar.feeds.connection import FeedState
+from scizor_sidecar.pipeline import MOST_WAITING, FeedPipeline
+from tests.unit.sidecar.fakes import BTC, CBA, ETH, Clock, Recorder
+
+SECOND = 1_000_000
+
+
+def made() -> tuple[FeedPipeline, Recorder, Clock]:
+    clock, recorder = Clock(), Recorder()
+    pipeline = FeedPipeline("kraken", [recorder], clock.now, monotonic=clock.monotonic)
+    return pipeline, recorder, clock
+
+
+def at(clock: Clock, seconds: float = 0) -> int:
+    return round((clock.at.timestamp() + seconds) * SECOND)
+
+
+def test_trades_of_several_instruments_become_bars_of_each_in_one_window():
+    pipeline, recorder, clock = made()
+
+    pipeline.trades([BTC, ETH, BTC], [at(clock)] * 3, [10, 20, 11], [1, 1, 1], [1, 1, 2])
+    pipeline.step()
+
+    (window,) = recorder.windows
+    minutes = {bar.stream: bar.bar for bar in window.bars if bar.bar.timeframe == "1m"}
+    assert (minutes[BTC].close, minutes[BTC].volume, minutes[ETH].close) == (11, 2, 20)
+    assert {bar.source for bar in window.bars} == {"kraken"}
+
+
+def test_a_minute_ends_by_the_clock_where_no_trade_follows():
+    pipeline, recorder, clock = made()
+    pipeline.connecting()
+    pipeline.connected()
+    pipeline.trades([BTC], [at(clock)], [10], [1], [1])
+    pipeline.step()
+
+    clock.at += timedelta(seconds=63)
+    pipeline.step()
+
+    states = {bar.bar.timeframe: bar.bar.state for bar in recorder.windows[-1].bars}
+    assert states["1m"] is BarState.CLOSED
+
+
+def test_no_minute_ends_by_the_clock_while_the_feed_is_away():
+    pipeline, recorder, clock = made()
+    pipeline.connecting()
+    pipeline.connected()
+    pipeline.trades([BTC], [at(clock)], [10], [1], [1])
+    pipeline.step()
+    pipeline.disconnected(FeedState.WAITING, "the connection broke")
+
+    clock.at += timedelta(seconds=63)
+    pipeline.step()
+
+    assert len(recorder.windows) == 1
+
+
+def test_a_tape_of_last_year_has_its_own_time():
+    pipeline, recorder, clock = made()
+    pipeline.connecting()
+    pipeline.connected()
+    year = 365 * 86_400
+
+    pipeline.trades([BTC, BTC], [at(clock, -year), at(clock, 70 - year)], [10, 11], [1, 1], [1, 2])
+    pipeline.step()
+
+    states = [bar.bar.state for bar in recorder.windows[-1].bars if bar.bar.timeframe == "1m"]
+    assert states == [BarState.CLOSED, BarState.FORMING]
+
+
+def test_a_trade_that_cannot_be_one_is_handed_on_as_refused_with_its_rule():
+    pipeline, recorder, clock = made()
+
+    pipeline.trades([BTC] * 3, [at(clock), at(clock), NO_TIME], [10, -1, 10], [1, 1, 1], [1, 2, 3])
+    pipeline.step()
+
+    intake = recorder.windows[0].intake
+    assert intake is not None
+    assert intake.refused_by == ["bad_price", "bad_time"]
+    assert (pipeline.counts.trades, pipeline.counts.quarantined) == (1, 2)
+
+
+def test_a_trade_of_the_asx_at_night_is_outside_of_its_session():
+    pipeline, recorder, clock = made()
+
+    # 12:00 UTC is 23:00 in Sydney.
+    pipeline.trades([CBA, BTC], [at(clock)] * 2, [100, 10], [1, 1], [None, None])
+    pipeline.step()
+
+    intake = recorder.windows[0].intake
+    assert intake is not None
+    assert intake.by_rule == {"outside_session": 1}
+    assert {bar.stream for bar in recorder.windows[0].bars} == {BTC}
+
+
+def test_of_several_quotes_the_last_one_counts_and_a_crossed_one_does_not():
+    pipeline, recorder, clock = made()
+
+    pipeline.quote(BTC, at(clock), 10.5, 10.8)
+    pipeline.quote(BTC, at(clock), 10.6, 10.9)
+    pipeline.quote(BTC, at(clock), 12, 11)
+    pipeline.step()
+
+    (quote,) = recorder.windows[0].quotes
+    assert (quote.bid, quote.ask) == (10.6, 10.9)
+    assert pipeline.counts.by_rule == {"crossed_quote": 1}
+
+
+def test_books_may_be_conflated_and_that_is_counted():
+    pipeline, recorder, clock = made()
+
+    pipeline.book(BTC, at(clock), [(10, 1)], [(11, 1)])
+    pipeline.book(BTC, at(clock), [(10.5, 2)], [(11, 1)])
+    pipeline.step()
+
+    assert [book.bids for book in recorder.windows[0].books] == [((10.5, 2),)]
+    assert (pipeline.counts.books, pipeline.counts.books_conflated) == (2, 1)
+
+
+def test_a_full_queue_holds_the_feed_back_and_drops_nothing():
+    async def play() -> tuple[bool, int]:
+        pipeline, _, clock = made()
+        rows = MOST_WAITING
+        pipeline.trades([BTC] * rows, [at(clock)] * rows, [10.0] * rows, [1.0] * rows, range(rows))
+        waits = asyncio.ensure_future(pipeline.room())
+        await asyncio.sleep(0)
+        held = not waits.done()
+        pipeline.step()
+        await waits
+        return held, pipeline.counts.trades
+
+    assert asyncio.run(play()) == (True, MOST_WAITING)
