@@ -1,0 +1,98 @@
+"""The lease of the sidecar, with a real Valkey."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+import redis.asyncio
+
+from scizor_resources.endpoints import Endpoints
+from scizor_sidecar.lease import LEASE_SECONDS, Lease
+
+Play = Callable[[Lease, Lease], Awaitable[object]]
+
+
+def with_two(servers: Endpoints, play: Play) -> object:
+    """Let two processes' leases of one name play against each other."""
+
+    async def run() -> object:
+        client = redis.asyncio.Redis.from_url(servers.redis_url)
+        name = uuid4().hex
+        try:
+            return await play(Lease(client, name, "first"), Lease(client, name, "second"))
+        finally:
+            await client.aclose()
+
+    return asyncio.run(run())
+
+
+def test_one_of_two_holds_it(servers: Endpoints):
+    async def play(first: Lease, second: Lease) -> list[bool]:
+        return [await first.try_take(), await second.try_take(), first.is_held, second.is_held]
+
+    assert with_two(servers, play) == [True, False, True, False]
+
+
+def test_the_holder_may_renew_it_and_keeps_its_token(servers: Endpoints):
+    async def play(first: Lease, _second: Lease) -> tuple[bool, bool]:
+        await first.try_take()
+        token = first.token
+        return await first.try_take(), first.token == token
+
+    assert with_two(servers, play) == (True, True)
+
+
+def test_a_released_lease_goes_to_the_next_with_a_higher_token(servers: Endpoints):
+    async def play(first: Lease, second: Lease) -> tuple[bool, bool, bool]:
+        await first.try_take()
+        await first.release()
+        return await second.try_take(), second.token > first.token, first.is_held
+
+    assert with_two(servers, play) == (True, True, False)
+
+
+def test_one_that_stands_by_begins_when_the_holder_has_gone(servers: Endpoints):
+    async def play(first: Lease, second: Lease) -> tuple[str, bool]:
+        await first.try_take()
+        waited = asyncio.Event()
+        heard: list[str] = []
+
+        def note(why: str) -> None:
+            heard.append(why)
+            waited.set()
+
+        task = asyncio.ensure_future(second.acquire(note))
+        await waited.wait()
+        # As after a kill -9: nobody renews, and Valkey forgets.
+        async with asyncio.timeout(LEASE_SECONDS + 10):
+            await task
+        return heard[0], second.is_held
+
+    assert with_two(servers, play) == ("another sidecar works: first", True)
+
+
+def test_a_holder_that_cannot_renew_stops_before_another_may_begin(servers: Endpoints):
+    async def play(_first: Lease, _second: Lease) -> tuple[bool, bool]:
+        client = redis.asyncio.Redis.from_url(servers.redis_url)
+        clock = [0.0]
+        lease = Lease(client, uuid4().hex, "slow", monotonic=lambda: clock[0])
+        await lease.try_take()
+        before = lease.is_held
+        clock[0] = LEASE_SECONDS - 0.5
+        await client.aclose()
+        return before, lease.is_held
+
+    assert with_two(servers, play) == (True, False)
+
+
+def test_a_holder_is_told_that_another_has_taken_over(servers: Endpoints):
+    async def play(first: Lease, second: Lease) -> str:
+        await first.try_take()
+        held = asyncio.ensure_future(first.keep())
+        client = redis.asyncio.Redis.from_url(servers.redis_url)
+        await client.delete(f"scizor:lease:{first.name}")
+        await second.try_take()
+        await client.aclose()
+        return await held
+
+    assert with_two(servers, play) == "another sidecar has taken over"
