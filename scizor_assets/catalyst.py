@@ -7,13 +7,18 @@ here: how sources are asked and read (`scizor_resources.providers`), what is kep
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from scizor_assets.check_results import contract_result, finding_result
+from scizor_assets.check_results import (
+    check_specs,
+    contract_result,
+    finding_result,
+    wanted_checks,
+)
 from scizor_assets.common import OWNERS, failures, row_counts
 from scizor_assets.ledgers import (
     SOURCES_CHECK,
@@ -21,9 +26,9 @@ from scizor_assets.ledgers import (
     LedgerConfig,
     ask_sources,
     run_of,
-    sources_finding,
+    sources_result,
 )
-from scizor_assets.partitions import day_partitions, window_of_run
+from scizor_assets.partitions import bounds_of, day_partitions, window_of_check
 from scizor_core.bar_checks import SHOWN_ROWS, Finding
 from scizor_core.schemas.catalysts import catalysts_frame, validate_catalysts
 from scizor_core.sessions import get_calendar
@@ -134,10 +139,7 @@ _CHECKS: dict[str, str] = {
 
 @dg.multi_asset_check(
     name="catalyst_catalyst_events_checks",
-    specs=[
-        dg.AssetCheckSpec(name, asset=_KEY, description=description)
-        for name, description in _CHECKS.items()
-    ],
+    specs=check_specs(_KEY, _CHECKS),
     can_subset=True,
 )
 def catalyst_events_checks(
@@ -145,19 +147,14 @@ def catalyst_events_checks(
 ) -> Iterator[dg.AssetCheckResult]:
     """Judge the events of the run's days, or the newest ones; one query serves all checks."""
     today = platform.now().astimezone(UTC).date()
-    first, last = window_of_run(context, day_partitions()) or (
-        today - timedelta(days=UNPARTITIONED_DAYS),
-        today + timedelta(days=1),
-    )
-    bounds = [datetime.combine(day, time(), UTC) for day in (first, last)]
+    start, end = bounds_of(window_of_check(context, today, UNPARTITIONED_DAYS))
     with failures():
-        events = platform.catalysts.read(bounds[0], bounds[1])
-        markets = platform.catalysts.markets(bounds[0], bounds[1])
-    wanted = {each.name for each in context.selected_asset_check_keys}
+        events = platform.catalysts.read(start, end)
+        markets = platform.catalysts.markets(start, end)
+    wanted = wanted_checks(context)
     error, warn = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
     if SOURCES_CHECK in wanted:
-        finding = sources_finding(platform, _KEY.to_user_string())
-        yield finding_result(_KEY, finding, error, finding.count)
+        yield sources_result(platform, _KEY)
     if "schema" in wanted:
         yield contract_result(_KEY, validate_catalysts, events)
     if "no_look_ahead" in wanted:

@@ -1,6 +1,6 @@
 """Findings and broken contracts as results of asset checks: the same words for all of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -8,6 +8,19 @@ import pandas as pd
 
 from scizor_core.bar_checks import Finding
 from scizor_core.errors import ContractError
+
+
+def check_specs(key: dg.AssetKey, checks: Mapping[str, str]) -> list[dg.AssetCheckSpec]:
+    """Return the specs of an asset's checks, given what each says by its name."""
+    return [
+        dg.AssetCheckSpec(name, asset=key, description=description)
+        for name, description in checks.items()
+    ]
+
+
+def wanted_checks(context: dg.AssetCheckExecutionContext) -> set[str]:
+    """Return the names of the checks that are to be run."""
+    return {each.name for each in context.selected_asset_check_keys}
 
 
 def finding_result(

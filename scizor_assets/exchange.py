@@ -2,21 +2,26 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
-from scizor_assets.check_results import contract_result, finding_result
+from scizor_assets.check_results import (
+    check_specs,
+    contract_result,
+    finding_result,
+    wanted_checks,
+)
 from scizor_assets.common import OWNERS, failures
 from scizor_assets.ledgers import (
     SOURCES_CHECK,
     SOURCES_DESCRIPTION,
     ask_sources,
     run_of,
-    sources_finding,
+    sources_result,
 )
-from scizor_assets.partitions import day_partitions, window_of_run
+from scizor_assets.partitions import bounds_of, day_partitions, window_of_check
 from scizor_core.bar_checks import SHOWN_ROWS, Finding
 from scizor_core.schemas.samples import validate_samples
 from scizor_resources.collectors import Collector
@@ -30,7 +35,6 @@ LEAST_COVERAGE = 0.95
 #: Bid and ask further apart than this make the price between them doubtful.
 WIDEST_SPREAD_PERCENT = 10.0
 _SLOT = timedelta(minutes=5)
-_DAY = timedelta(days=1)
 
 
 @dg.asset(
@@ -96,10 +100,7 @@ _CHECKS: dict[str, str] = {
 
 @dg.multi_asset_check(
     name="exchange_coinspot_prices_checks",
-    specs=[
-        dg.AssetCheckSpec(name, asset=_KEY, description=description)
-        for name, description in _CHECKS.items()
-    ],
+    specs=check_specs(_KEY, _CHECKS),
     can_subset=True,
 )
 def coinspot_prices_checks(
@@ -107,13 +108,11 @@ def coinspot_prices_checks(
 ) -> Iterator[dg.AssetCheckResult]:
     """Judge the days of the run, or the last day."""
     now = platform.now().astimezone(UTC)
-    first, last = window_of_run(context, day_partitions()) or (now.date(), now.date() + _DAY)
-    start, end = (datetime.combine(day, time(), UTC) for day in (first, last))
-    wanted = {each.name for each in context.selected_asset_check_keys}
-    warn, error = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
+    start, end = bounds_of(window_of_check(context, now.date(), 0))
+    wanted = wanted_checks(context)
+    warn = dg.AssetCheckSeverity.WARN
     if SOURCES_CHECK in wanted:
-        finding = sources_finding(platform, _KEY.to_user_string())
-        yield finding_result(_KEY, finding, error, finding.count)
+        yield sources_result(platform, _KEY)
     with failures():
         stored = platform.samples.stored(_SOURCE, start, end)
         if "schema" in wanted:

@@ -13,7 +13,12 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from scizor_assets.check_results import contract_result, finding_result
+from scizor_assets.check_results import (
+    check_specs,
+    contract_result,
+    finding_result,
+    wanted_checks,
+)
 from scizor_assets.common import OWNERS, failures, row_counts
 from scizor_assets.ledgers import (
     SOURCES_CHECK,
@@ -22,9 +27,9 @@ from scizor_assets.ledgers import (
     ask_sources,
     labelled,
     run_of,
-    sources_finding,
+    sources_result,
 )
-from scizor_assets.partitions import dates_of, day_partitions, window_of_run
+from scizor_assets.partitions import dates_of, day_partitions, window_of_check
 from scizor_core.bar_checks import SHOWN_ROWS, Finding
 from scizor_core.schemas.fundamentals import (
     ALL_CHAINS,
@@ -229,10 +234,7 @@ _CHECKS: dict[str, str] = {
 
 @dg.multi_asset_check(
     name="glass_protocol_fundamentals_checks",
-    specs=[
-        dg.AssetCheckSpec(name, asset=_KEY, description=description)
-        for name, description in _CHECKS.items()
-    ],
+    specs=check_specs(_KEY, _CHECKS),
     can_subset=True,
 )
 def protocol_fundamentals_checks(
@@ -240,16 +242,13 @@ def protocol_fundamentals_checks(
 ) -> Iterator[dg.AssetCheckResult]:
     """Judge the days of the run, or the newest ones; one query serves all checks."""
     today = platform.now().astimezone(UTC).date()
-    start, end = window_of_run(context, day_partitions()) or (
-        today - timedelta(days=UNPARTITIONED_DAYS),
-        today,
-    )
+    start, end = window_of_check(context, today, UNPARTITIONED_DAYS, with_today=False)
     with failures():
         read = platform.fundamentals.read(start - timedelta(days=UNPARTITIONED_DAYS), end)
     values = read[read["day"] >= pd.Timestamp(start)].reset_index(drop=True)
-    wanted = {each.name for each in context.selected_asset_check_keys}
+    wanted = wanted_checks(context)
     if SOURCES_CHECK in wanted:
-        yield _sources(_KEY, platform)
+        yield sources_result(platform, _KEY)
     if "schema" in wanted:
         yield contract_result(_KEY, validate_fundamentals, values)
     if "freshness" in wanted:
@@ -308,10 +307,7 @@ _ON_CHAIN_CHECKS: dict[str, str] = {
 
 @dg.multi_asset_check(
     name="glass_on_chain_metrics_checks",
-    specs=[
-        dg.AssetCheckSpec(name, asset=_ON_CHAIN, description=description)
-        for name, description in _ON_CHAIN_CHECKS.items()
-    ],
+    specs=check_specs(_ON_CHAIN, _ON_CHAIN_CHECKS),
     can_subset=True,
 )
 def on_chain_metrics_checks(
@@ -319,16 +315,13 @@ def on_chain_metrics_checks(
 ) -> Iterator[dg.AssetCheckResult]:
     """Judge the days of the run, or the newest ones; one query serves all checks."""
     today = platform.now().astimezone(UTC).date()
-    start, end = window_of_run(context, day_partitions()) or (
-        today - timedelta(days=UNPARTITIONED_DAYS),
-        today,
-    )
+    start, end = window_of_check(context, today, UNPARTITIONED_DAYS, with_today=False)
     with failures():
         read = platform.on_chain.read(start - timedelta(days=UNPARTITIONED_DAYS), end)
     values = read[read["ts"] >= pd.Timestamp(start, tz=UTC)].reset_index(drop=True)
-    wanted = {each.name for each in context.selected_asset_check_keys}
+    wanted = wanted_checks(context)
     if SOURCES_CHECK in wanted:
-        yield _sources(_ON_CHAIN, platform)
+        yield sources_result(platform, _ON_CHAIN)
     if "schema" in wanted:
         yield contract_result(_ON_CHAIN, validate_on_chain, values)
     if "freshness" in wanted:
@@ -351,11 +344,6 @@ def _stale_series(values: pd.DataFrame, day: date) -> list[dict[str, Any]]:
         }
         for row in stale.to_dict("records")
     ]
-
-
-def _sources(key: dg.AssetKey, platform: Platform) -> dg.AssetCheckResult:
-    finding = sources_finding(platform, key.to_user_string())
-    return finding_result(key, finding, dg.AssetCheckSeverity.ERROR, finding.count)
 
 
 def _warning(

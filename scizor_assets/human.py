@@ -8,13 +8,18 @@ how sources are asked and read (`scizor_resources.providers`), what becomes of a
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from scizor_assets.check_results import contract_result, finding_result
+from scizor_assets.check_results import (
+    check_specs,
+    contract_result,
+    finding_result,
+    wanted_checks,
+)
 from scizor_assets.common import OWNERS, failures, row_counts
 from scizor_assets.ledgers import (
     SOURCES_CHECK,
@@ -22,9 +27,9 @@ from scizor_assets.ledgers import (
     LedgerConfig,
     ask_sources,
     run_of,
-    sources_finding,
+    sources_result,
 )
-from scizor_assets.partitions import day_partitions, window_of_run
+from scizor_assets.partitions import bounds_of, day_partitions, window_of_check
 from scizor_core.bar_checks import SHOWN_ROWS, Finding
 from scizor_core.privacy import mask_people
 from scizor_core.schemas.stories import validate_stories
@@ -163,32 +168,23 @@ def build_sentiment_checks(kind: StoryKind) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(
         name=f"human_{kind}_sentiment_checks",
-        specs=[
-            dg.AssetCheckSpec(name, asset=key, description=description)
-            for name, description in _CHECKS.items()
-        ],
+        specs=check_specs(key, _CHECKS),
         can_subset=True,
     )
     def checks(
         context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> Iterator[dg.AssetCheckResult]:
         today = platform.now().astimezone(UTC).date()
-        first, last = window_of_run(context, day_partitions()) or (
-            today - timedelta(days=UNPARTITIONED_DAYS),
-            today + timedelta(days=1),
-        )
+        start, end = bounds_of(window_of_check(context, today, UNPARTITIONED_DAYS))
         with failures():
-            stored = platform.stories.read(
-                kind, datetime.combine(first, time(), UTC), datetime.combine(last, time(), UTC)
-            )
-        wanted = {each.name for each in context.selected_asset_check_keys}
-        error = dg.AssetCheckSeverity.ERROR
+            stored = platform.stories.read(kind, start, end)
+        wanted = wanted_checks(context)
         if SOURCES_CHECK in wanted:
-            finding = sources_finding(platform, key.to_user_string())
-            yield finding_result(key, finding, error, finding.count)
+            yield sources_result(platform, key)
         if "schema" in wanted:
             yield contract_result(key, validate_stories, stored)
         if "personal_data" in wanted:
+            error = dg.AssetCheckSeverity.ERROR
             yield finding_result(key, _names(stored), error, len(stored))
 
     return checks

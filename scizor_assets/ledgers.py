@@ -9,6 +9,7 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
+from scizor_assets.check_results import finding_result
 from scizor_core.bar_checks import Finding
 from scizor_resources.collectors import Collector, account_of, collectors_of
 from scizor_resources.errors import ProviderError
@@ -149,8 +150,9 @@ def labelled(rows: pd.DataFrame, label: str) -> pd.DataFrame:
     return rows.assign(source=f"{label}:" + rows["source"].astype("str")) if label else rows
 
 
-def sources_finding(platform: Platform, asset: str) -> Finding:
-    """Return the set-up sources of an asset whose last collection failed."""
+def sources_result(platform: Platform, key: dg.AssetKey) -> dg.AssetCheckResult:
+    """Return the result of check `sources`: the set-up sources whose last collection failed."""
+    asset = key.to_user_string()
     last = platform.providers.last_runs_by_asset()
     rows = []
     for collector in collectors_of(asset):
@@ -165,4 +167,5 @@ def sources_finding(platform: Platform, asset: str) -> Finding:
                 "error": run["error"],
             }
         )
-    return Finding(SOURCES_CHECK, len(rows), rows)
+    finding = Finding(SOURCES_CHECK, len(rows), rows)
+    return finding_result(key, finding, dg.AssetCheckSeverity.ERROR, len(rows))

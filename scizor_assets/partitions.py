@@ -71,6 +71,29 @@ def dates_of(window: dg.TimeWindow) -> tuple[date, date]:
     return window.start.date(), window.end.date()
 
 
+def window_of_check(
+    context: dg.AssetCheckExecutionContext, today: date, days: int, *, with_today: bool = True
+) -> tuple[date, date]:
+    """Return the UTC days that a check of daily partitions looks at, the second one exclusive.
+
+    They are those of its run; without a partition the newest.
+
+    Args:
+        context: of the check.
+        today: the present UTC day.
+        days: so many days before it are the newest.
+        with_today: the present day, too.
+    """
+    newest = (today - timedelta(days=days), today + timedelta(days=int(with_today)))
+    return window_of_run(context, day_partitions()) or newest
+
+
+def bounds_of(window: tuple[date, date]) -> tuple[datetime, datetime]:
+    """Return the instants, UTC, at which a window of days begins and ends."""
+    first, last = window
+    return datetime.combine(first, time(), UTC), datetime.combine(last, time(), UTC)
+
+
 def window_of_run(
     context: dg.AssetCheckExecutionContext, partitions: dg.TimeWindowPartitionsDefinition
 ) -> tuple[date, date] | None:

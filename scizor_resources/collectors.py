@@ -4,22 +4,30 @@ A collector is one source feeding one asset. The table here is what schedules go
 `scizor collectors` lists, and what tells the runs in `collector_runs` apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 
 from scizor_core.errors import InvalidInputError
 from scizor_resources.providers.registry import PROVIDERS
 from scizor_resources.settings import Settings
+from scizor_resources.stores.providers import DayRuns
 
 #: free: no key; key: a free account is enough; paid: nothing without a subscription.
 Tier = Literal["free", "key", "paid"]
 
 #: Every interval is a multiple of it.
 TICK = timedelta(minutes=5)
-#: Hour (UTC) of the day at which days that are over are looked at again.
-SECOND_LOOK_HOUR = 3
+#: Time of the day (UTC) from which on days that are over are looked at again.
+SECOND_LOOK = timedelta(hours=3)
+#: Days back that are asked for again until the source has answered.
+OPEN_DAYS = 7
+#: Of those so many at once, lest an outage of a week becomes a burst of calls.
+OPEN_DAYS_AT_ONCE = 2
+_ONE_DAY = timedelta(days=1)
+#: So often a wait can double; more than any pace needs to come to a day.
+_MOST_DOUBLINGS = 10
 
 
 @dataclass(frozen=True)
@@ -35,8 +43,9 @@ class Collector:
         tier: what access costs.
         cost: the same in words.
         delay: items come so much later than they are published.
-        second_look: so many days that are over are asked for again once a day, so that edits and
-            deletions are followed; 0 where a look costs money.
+        second_look: so many days that are over are asked for again once a day, so that what came
+            late, edits and deletions are followed.
+        has_history: a day that is over can still be asked for.
     """
 
     name: str
@@ -48,6 +57,7 @@ class Collector:
     cost: str
     delay: timedelta = timedelta(0)
     second_look: int = 0
+    has_history: bool = True
 
     @property
     def ledger(self) -> str:
@@ -62,26 +72,56 @@ class Collector:
 
     def is_due(self, at: datetime) -> bool:
         """Say whether a collection falls on that instant (aware; a multiple of `TICK`)."""
-        moment = at.astimezone(UTC)
-        midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-        minutes = int((moment - midnight) / timedelta(minutes=1))
-        return minutes % int(self.every / timedelta(minutes=1)) == 0
+        return _time_of_day(at) % self.every == timedelta(0)
 
     def days(self, at: datetime) -> list[date]:
         """Return the UTC days to ask for at that instant.
 
         Today; yesterday where it is still filling up after midnight, which is the first hour, and
-        where its values are restated; the days of `second_look` once a day.
+        where its values are restated; the days of `second_look` once a day, at the first collection
+        from `SECOND_LOOK` on.
         """
         newest = at.astimezone(UTC) - self.delay
         today, before = newest.date(), newest.date() - timedelta(days=1)
         if self.ledger == RESTATED_LEDGER:
             return [before, today]
-        if newest.hour == SECOND_LOOK_HOUR and newest.minute == 0:
+        if self.second_look and (_time_of_day(newest) - SECOND_LOOK) % _ONE_DAY < self.every:
             return [today - timedelta(days=back) for back in range(self.second_look, -1, -1)]
         if newest.hour > 0:
             return [today]
         return [before] if newest.minute == 0 else [before, today]
+
+    def open_days(self, runs: Mapping[date, DayRuns], at: datetime) -> list[date]:
+        """Return the days that are over and still have to be asked for, the newest first.
+
+        Those are days since the source was first asked, `OPEN_DAYS` back at most, for which it was
+        last asked in vain, or was not asked after their end: the platform was down. The wait
+        doubles from try to try, up to a day.
+
+        Args:
+            runs: day -> how asking for it went, of the last `OPEN_DAYS` days and more.
+            at: the present, aware.
+        """
+        today = (at.astimezone(UTC) - self.delay).date()
+        # A day that somebody fetched later does not say that the source was followed then.
+        followed = [day for day, each in runs.items() if each.first_at < self._end(day) + _ONE_DAY]
+        if not followed or not self.has_history:
+            return []
+        count = min(OPEN_DAYS, (today - min(followed)).days)
+        days = [today - timedelta(days=back) for back in range(1, count + 1)]
+        return [day for day in days if self._is_open(day, runs.get(day), at)][:OPEN_DAYS_AT_ONCE]
+
+    def _is_open(self, day: date, asked: DayRuns | None, at: datetime) -> bool:
+        if asked is None:
+            return True
+        if asked.failures == 0:
+            return asked.last_success_at is None or asked.last_success_at < self._end(day)
+        doublings = min(asked.failures - 1, _MOST_DOUBLINGS)
+        return at - asked.last_at >= min(self.every * (1 << doublings), _ONE_DAY)
+
+    def _end(self, day: date) -> datetime:
+        """Return when everything of a day has come."""
+        return datetime.combine(day, time(), UTC) + _ONE_DAY + self.delay
 
     @property
     def schedule(self) -> str:
@@ -92,6 +132,11 @@ class Collector:
         if minutes % 60 == 0:
             return "hourly" if minutes == 60 else f"every {minutes // 60} h"  # noqa: PLR2004
         return f"every {minutes} min"
+
+
+def _time_of_day(at: datetime) -> timedelta:
+    moment = at.astimezone(UTC)
+    return moment - moment.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 #: Values of a day that is over become final and are restated.
@@ -111,7 +156,16 @@ COLLECTORS: tuple[Collector, ...] = (
     Collector("defillama", "DefiLlama", _FUNDAMENTALS, "defillama", _HOUR * 6, "free", "none"),
     Collector("glassnode", "Glassnode", _ON_CHAIN, "glassnode", _HOUR * 6, "paid", "subscription"),
     # A snapshot has no history: what is not looked at is gone.
-    Collector("nansen", "Nansen smart money", _ON_CHAIN, "nansen", _HOUR, "paid", "credits a call"),
+    Collector(
+        "nansen",
+        "Nansen smart money",
+        _ON_CHAIN,
+        "nansen",
+        _HOUR,
+        "paid",
+        "credits a call",
+        has_history=False,
+    ),
     # Once a day, a page or three, keeps within the developer plan's hundred calls a month.
     Collector(
         "cryptopanic",
@@ -124,7 +178,14 @@ COLLECTORS: tuple[Collector, ...] = (
         delay=_DAY,
     ),
     Collector(
-        "newscatcher", "NewsCatcher", _NEWS, "newscatcher", _15_MINUTES, "paid", "calls of the plan"
+        "newscatcher",
+        "NewsCatcher",
+        _NEWS,
+        "newscatcher",
+        _15_MINUTES,
+        "paid",
+        "calls of the plan",
+        second_look=2,
     ),
     Collector(
         "finnhub_news",
@@ -137,8 +198,20 @@ COLLECTORS: tuple[Collector, ...] = (
         second_look=2,
     ),
     Collector("reddit", "Reddit", _SOCIAL, "reddit", _15_MINUTES, "key", "none", second_look=3),
-    Collector("x", "X recent search", _SOCIAL, "x", _HOUR, "paid", "each post read"),
-    Collector("edgar", "SEC EDGAR filings", _CATALYSTS, "edgar", _15_MINUTES, "free", "none"),
+    # Each look reads the whole day so far, and every post read is paid for, also when read again.
+    Collector(
+        "x", "X recent search", _SOCIAL, "x", _HOUR * 6, "paid", "each post read", second_look=1
+    ),
+    Collector(
+        "edgar",
+        "SEC EDGAR filings",
+        _CATALYSTS,
+        "edgar",
+        _15_MINUTES,
+        "free",
+        "none",
+        second_look=3,
+    ),
     # Once an hour, as its rules for robots ask.
     Collector(
         "coinspot_announcements",
@@ -148,8 +221,18 @@ COLLECTORS: tuple[Collector, ...] = (
         _HOUR,
         "free",
         "none",
+        second_look=3,
     ),
-    Collector("finnhub_earnings", "Finnhub earnings", _CATALYSTS, "finnhub", _HOUR, "key", "none"),
+    Collector(
+        "finnhub_earnings",
+        "Finnhub earnings",
+        _CATALYSTS,
+        "finnhub",
+        _HOUR,
+        "key",
+        "none",
+        second_look=2,
+    ),
     Collector(
         "corporate_actions",
         "Splits and dividends as events",
@@ -159,7 +242,16 @@ COLLECTORS: tuple[Collector, ...] = (
         "free",
         "none",
     ),
-    Collector("coinspot", "CoinSpot prices", _PRICES, "coinspot", _5_MINUTES, "free", "none"),
+    Collector(
+        "coinspot",
+        "CoinSpot prices",
+        _PRICES,
+        "coinspot",
+        _5_MINUTES,
+        "free",
+        "none",
+        has_history=False,
+    ),
 )
 #: Collectors that samples do not stand in for.
 _NOT_SAMPLED = frozenset({"coinspot", "corporate_actions"})
@@ -190,6 +282,8 @@ def paced(collector: Collector, settings: Settings) -> Collector:
             tier="paid",
             cost=f"calls of the {settings.cryptopanic_plan} plan",
         )
+    if collector.name == "x":
+        return replace(collector, every=_HOUR * settings.x_every_hours)
     return collector
 
 

@@ -224,6 +224,7 @@ def _fill(
                 batch.ignored[reason] = batch.ignored.get(reason, 0) + count
         if outcome.failure is not None:
             batch.errors[symbol] = str(outcome.failure)
+            batch.causes[symbol] = outcome.failure
         reasons = [limit_reason] if limit_reason else []
         if outcome.failure is None and all(part.bars.empty for part in outcome.parts):
             reasons.append(empty_reason(symbol, request, outcome.parts, title))

@@ -75,6 +75,7 @@ class BarBatch:
         rejected: rows that could not become bars, columns `REJECTED_COLUMNS`.
         empty_reasons: symbol -> sentence, for each symbol asked that has no bar here.
         errors: symbol -> sentence, for each symbol that failed while others did not.
+        causes: symbol -> the error itself, of those in `errors` where there is one.
         covered: (symbol, start, end) windows, half open UTC, in which the source has seen every
             trade there was, so that an absent bar means that nothing traded.
         ignored: reason -> how many sound rows were left because they were not asked for.
@@ -87,6 +88,7 @@ class BarBatch:
     rejected: pd.DataFrame
     empty_reasons: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    causes: dict[str, Exception] = field(default_factory=dict)
     covered: list[tuple[str, datetime, datetime]] = field(default_factory=list)
     ignored: dict[str, int] = field(default_factory=dict)
     requests: int = 0
@@ -108,6 +110,8 @@ class Capabilities:
         whole_sessions_only: True where a session that has bars of another source is left alone;
             so it is with invented prices.
         batch_size: symbols that one call can ask for.
+        own_files: True where it has what a user brought: that it lacks a bar does not mean that
+            there was none.
     """
 
     markets: frozenset[str]
@@ -118,6 +122,7 @@ class Capabilities:
     needs_key: bool = False
     whole_sessions_only: bool = False
     batch_size: int = 1
+    own_files: bool = False
 
 
 class BarSource(Protocol):

@@ -16,7 +16,8 @@ from pydantic import SecretStr
 from scizor_core.schemas.on_chain import on_chain_frame
 from scizor_resources.errors import AuthError, ProviderError, RateLimited, TransientError
 from scizor_resources.providers.base import REJECTED_COLUMNS, empty_rejected
-from scizor_resources.providers.http import error_words
+from scizor_resources.providers.gate import Gate
+from scizor_resources.providers.http import JsonApi, error_words
 
 #: How providers say that a quota is used up, in words or by the status "payment required".
 _USED_UP = re.compile(r"credit|quota|(daily|monthly) limit", re.IGNORECASE)
@@ -124,7 +125,39 @@ def meets_all(error: ProviderError) -> bool:
     return unreachable or isinstance(error, RateLimited)
 
 
-def words_without(secret: SecretStr | None) -> Callable[[Any], str]:
+def metrics_api(  # noqa: PLR0913  # what a `JsonApi` needs
+    name: str,
+    title: str,
+    base_url: str,
+    gate: Gate,
+    timeout_seconds: float,
+    key_header: str,
+    key: SecretStr | None,
+) -> JsonApi:
+    """Return what calls a source of metrics whose key goes in a header.
+
+    Args:
+        name: of the provider.
+        title: the same for people.
+        base_url: address with its path.
+        gate: what every call passes.
+        timeout_seconds: longest wait for one answer.
+        key_header: header of the key.
+        key: API key, None where there is none.
+    """
+    return JsonApi(
+        name,
+        title,
+        base_url.rstrip("/"),
+        gate,
+        timeout_seconds,
+        secret_headers={} if key is None else {key_header: key},
+        error_text=_words_without(key),
+        kind_of=kind_of_used_up,
+    )
+
+
+def _words_without(secret: SecretStr | None) -> Callable[[Any], str]:
     """Return what finds the words of an error answer, with the secret taken out if it is echoed."""
     hidden = secret.get_secret_value() if secret is not None else ""
 

@@ -12,6 +12,8 @@ from math import isfinite
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from scizor_core.errors import ContractError, InvalidInputError
 from scizor_core.stories import LONGEST_ADDRESS, LONGEST_BODY, LONGEST_ID, Story, clean
 from scizor_resources.errors import AuthError, ProviderError, RateLimited, TransientError
@@ -33,6 +35,22 @@ class ReadItems:
 
     stories: list[tuple[int, Story]] = field(default_factory=list)
     refused: list[RefusedItem] = field(default_factory=list)
+
+
+def without_key(key: SecretStr | None, words_of: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Return what finds the words of a refusal, with the key taken out if it is echoed.
+
+    Args:
+        key: None where there is none.
+        words_of: finds the words in a decoded answer.
+    """
+    hidden = key.get_secret_value() if key is not None else ""
+
+    def words(answer: Any) -> str:
+        said = words_of(answer)
+        return said.replace(hidden, "***") if hidden else said
+
+    return words
 
 
 def read_items(

@@ -69,7 +69,9 @@ class TapeSource:
     @property
     def capabilities(self) -> Capabilities:
         """Every market and timeframe: what a file holds decides."""
-        return Capabilities(markets=frozenset(MARKETS), timeframes=frozenset(TIMEFRAMES))
+        return Capabilities(
+            markets=frozenset(MARKETS), timeframes=frozenset(TIMEFRAMES), own_files=True
+        )
 
     def entries(self, market: str | None = None, timeframe: str | None = None) -> list[TapeEntry]:
         """Return the entries in the manifest's order.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 import pandas as pd
@@ -43,6 +43,39 @@ class CollectorRun:
     requests: int = 0
     retries: int = 0
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class DayRuns:
+    """How asking a provider for a UTC day went.
+
+    Attributes:
+        first_at: start of the first run, UTC.
+        last_at: start of the last one.
+        last_success_at: start of the last one that succeeded, None where none did.
+        failures: runs since then, and since the day was over, that did not.
+    """
+
+    first_at: datetime
+    last_at: datetime
+    last_success_at: datetime | None
+    failures: int
+
+    def __add__(self, other: "DayRuns") -> "DayRuns":
+        both = (self, other)
+        last_success_at = max(
+            (each.last_success_at for each in both if each.last_success_at), default=None
+        )
+        return DayRuns(
+            min(each.first_at for each in both),
+            max(each.last_at for each in both),
+            last_success_at,
+            sum(
+                each.failures
+                for each in both
+                if last_success_at is None or each.last_at > last_success_at
+            ),
+        )
 
 
 class ProviderStore:
@@ -113,6 +146,24 @@ class ProviderStore:
             ).fetchall()
         return {(row["provider"], row["asset"]): dict(row) for row in rows}
 
+    def runs_by_day(self, asset: str, since: datetime) -> dict[str, dict[date, DayRuns]]:
+        """Return provider -> UTC day -> how asking for it went, for an asset of such partitions.
+
+        Args:
+            asset: asset key as text.
+            since: only runs and days from then on, aware.
+        """
+        with self._warehouse.connect() as connection:
+            rows = connection.execute(_RUNS_BY_DAY, {"asset": asset, "since": since}).fetchall()
+        found: dict[str, dict[date, DayRuns]] = {}
+        for row in rows:
+            runs = DayRuns(row["first_at"], row["last_at"], row["last_success_at"], row["failures"])
+            days = found.setdefault(row["provider"], {})
+            for back in range((row["last_day"] - max(row["first_day"], since.date())).days + 1):
+                day = row["last_day"] - timedelta(days=back)
+                days[day] = days[day] + runs if day in days else runs
+        return found
+
     def write_disagreements(
         self, timeframe: Timeframe, found: pd.DataFrame, instrument_ids: dict[str, int]
     ) -> int:
@@ -147,3 +198,23 @@ class ProviderStore:
                 ],
             )
             return max(cursor.rowcount, 0)
+
+
+# A partition is a day or, of a backfill, the first and the last of a range.
+_RUNS_BY_DAY = r"""
+SELECT provider, first_day, last_day, last_success_at,
+    min(started_at) AS first_at, max(started_at) AS last_at,
+    count(*) FILTER (
+        WHERE status <> 'success' AND started_at > coalesce(last_success_at, '-infinity')
+        AND started_at >= (last_day + 1)::timestamp AT TIME ZONE 'UTC'
+    ) AS failures
+FROM (
+    SELECT *, left(partition, 10)::date AS first_day, right(partition, 10)::date AS last_day,
+        max(started_at) FILTER (WHERE status = 'success')
+            OVER (PARTITION BY provider, partition) AS last_success_at
+    FROM public.collector_runs
+    WHERE asset = %(asset)s AND started_at >= %(since)s
+        AND partition ~ '^\d{4}-\d\d-\d\d(\.\.\.\d{4}-\d\d-\d\d)?$'
+) AS runs
+GROUP BY provider, first_day, last_day, last_success_at
+"""

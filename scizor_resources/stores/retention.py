@@ -46,6 +46,9 @@ _TARGETS: dict[str, tuple[_Target, ...]] = {
             "human.story_revisions",
             "(SELECT i.published_at FROM human.story_items AS i WHERE (i.source, i.source_id) = "
             "(story_revisions.source, story_revisions.source_id))",
+            # Score and label are what a reader of the time had; they go with the item.
+            "(title, body) <> ('', '')",
+            "title = '', body = ''",
         ),
         # What was refused holds a part of its text.
         _Target(

@@ -262,21 +262,24 @@ def _bound(row: Row) -> Row:
 
 
 def _write_links(cursor: psycopg.Cursor[dict[str, Any]], changes: Sequence[Change]) -> None:
-    changed = [(each.key, each.links) for each in changes if each.links is not None]
+    changed = [
+        (each.key, each.links, each.links_since) for each in changes if each.links is not None
+    ]
     cursor.executemany(
         "DELETE FROM human.story_instruments WHERE source = %s AND source_id = %s "
         "AND NOT instrument_id = ANY(%s)",
-        [(*key, list(links)) for key, links in changed],
+        [(*key, list(links)) for key, links, _ in changed],
     )
     cursor.executemany(
         "INSERT INTO human.story_instruments AS i "
-        "(source, source_id, instrument_id, how, certainty) VALUES (%s, %s, %s, %s, %s) "
+        "(source, source_id, instrument_id, how, certainty, since) "
+        "VALUES (%s, %s, %s, %s, %s, %s) "
         "ON CONFLICT (source, source_id, instrument_id) DO UPDATE "
         "SET how = excluded.how, certainty = excluded.certainty "
         "WHERE (i.how, i.certainty) IS DISTINCT FROM (excluded.how, excluded.certainty)",
         [
-            (*key, instrument_id, *link)
-            for key, links in changed
+            (*key, instrument_id, *link, since)
+            for key, links, since in changed
             for instrument_id, link in links.items()
         ],
     )

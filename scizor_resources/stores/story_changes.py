@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
@@ -27,7 +28,9 @@ _LINKING = ("title", "body", "canonical_url", "publisher", "published_at")
 #: What goes with a deletion: an address may repeat the title.
 _EMPTIED = {"title": "", "body": "", "url": "", "canonical_url": ""}
 CHANGING = (*_TEXT, *_JUDGED, *_DETAILS, "votes", "votes_at", "query_key", "deleted_at")
-COLUMNS = ("source", "source_id", "story_id", "kind", "observed_at", *CHANGING)
+#: What stays as it was when the item was seen first.
+_FIRST = ("source", "source_id", "story_id", "kind", "observed_at", "first_edited_at")
+COLUMNS = (*_FIRST, *CHANGING)
 
 Row: TypeAlias = dict[str, Any]
 Links: TypeAlias = Mapping[int, tuple[str, float]]
@@ -44,7 +47,9 @@ class Change:
         is_new: it is not stored yet.
         instruments: ids of what it is about.
         links: what it is about and how that was found, None where that stays as it is.
-        revision: text that it had before.
+        links_since: the edit that brought those of the links that are new; None where the text
+            had named them before.
+        revision: text and score that it had before.
         is_relinked: it may belong to another story now.
         has_new_query: nothing but `query_key` differs.
     """
@@ -54,6 +59,7 @@ class Change:
     is_new: bool = False
     instruments: frozenset[int] = frozenset()
     links: Links | None = None
+    links_since: datetime | None = None
     revision: Row | None = None
     is_relinked: bool = False
     has_new_query: bool = False
@@ -81,6 +87,8 @@ def _record(row: dict[Any, Any]) -> Row:
     }
     if pd.isna(row["edited_at"]):
         record["edited_at"] = None
+    edited_at = record["edited_at"]
+    record["first_edited_at"] = edited_at and min(edited_at, record["observed_at"])
     is_deleted = record.pop("is_deleted")
     record["votes"] = json.loads(record["votes"])
     record["votes_at"] = record["observed_at"]
@@ -136,18 +144,33 @@ def _followed(row: Row, known: Row, kept: Row, found: Links) -> Change:
         outcome,
         instruments=frozenset(links),
         links=links if links != known["links"] else None,
+        links_since=_edited_at(row, known) if is_edited else None,
         is_relinked=outcome == "returned"
         or any(values[name] != known[name] for name in _LINKING)
         or not set(links) <= set(known["links"]),
         has_new_query=outcome == "unchanged" and values["query_key"] != known["query_key"],
     )
-    if is_edited and (known["title"] or known["body"]):
+    # The text of a deleted item is gone, its score is not: what is back may be another text.
+    is_judged_anew = any(values[name] != known[name] for name in ("score", "label"))
+    if is_edited and (known["title"] or known["body"] or is_judged_anew):
         change.revision = {name: known[name] for name in (*_TEXT, "score", "label")} | {
             "source": row["source"],
             "source_id": row["source_id"],
             "superseded_at": row["observed_at"],
         }
     return change
+
+
+def _edited_at(row: Row, known: Row) -> datetime:
+    """Return when a text that differs from the one known became public, as far as can be told.
+
+    A time before the last look is that of an earlier edit.
+    """
+    edited_at: datetime | None = row["edited_at"]
+    observed_at: datetime = row["observed_at"]
+    if edited_at is None or not known["known_at"] < edited_at < observed_at:
+        return observed_at
+    return edited_at
 
 
 def story_item(row: Row, instruments: Iterable[int]) -> StoryItem:

@@ -39,6 +39,7 @@ FRIDAY, MONDAY, TUESDAY = date(2022, 1, 7), date(2022, 1, 10), date(2022, 1, 11)
 WEEKEND, AFTER_CLOSE, SECOND_REPORT, AMENDMENT, IN_SESSION, NO_BAR_LEFT, COARSE, ACROSS = range(
     1, 9
 )
+IN_TIME, TOO_LATE = 9, 10
 
 Row = dict[str, Any]
 Chapter = dict[str, list[Row]]
@@ -222,6 +223,8 @@ def _insert_bars(connection: Connection) -> None:
         _bar(connection, COIN, "15m", _at(8, clock), (opens, closes), source="simulated")
     _bar(connection, SPLIT, "1m", _at(10, "14:31"), (100, 100))
     _bar(connection, SPLIT, "1m", _at(11, "14:30"), (50, 50))
+    # The first bar that is stored of a session that began at 14:30.
+    _bar(connection, SPLIT, "1m", _at(5, "16:00"), (90, 95))
     _insert(
         connection, "public.corporate_actions",
         instrument_id=SPLIT, ex_date=TUESDAY, kind="split", source="yahoo", ratio=2, applied=True,
@@ -230,6 +233,7 @@ def _insert_bars(connection: Connection) -> None:
     for day, opens, closes in ((5, 50, 80), (6, 80, 90), (7, 90, 100), (10, 100, 130)):
         _bar(connection, SHARE, "1d", _at(day, "00:00"), (opens, closes))
     _bar(connection, SHARE, "1d", _at(11, "00:00"), (130, 143))
+    _bar(connection, SPLIT, "1d", _at(10, "00:00"), (100, 100))
     for day in (8, 9):
         _bar(connection, COIN, "1d", _at(day, "00:00"), (10, 13), source="simulated")
     _insert(
@@ -308,6 +312,14 @@ def _insert_stories(connection: Connection) -> None:
     _tell_story(connection, 7, _at(10, "15:30"), 0.9, kind="social", sources=("sample:reddit",))
     _tell_story(connection, 8, _at(5, "18:00"), 0.2)
     _tell_story(connection, 9, _at(2, "00:30"), 0.7, instrument=COIN)
+    _tell_story(connection, 11, _at(10, "14:40"), 0.6, instrument=SPLIT)
+    # Published on Monday, seen on Tuesday, after its author had written something else.
+    _tell_story(connection, 12, _at(10, "14:45"), -0.8, instrument=SPLIT)
+    connection.execute(
+        "UPDATE human.story_items SET edited_at = %(at)s, first_edited_at = %(at)s "
+        "WHERE source_id = '12'",
+        {"at": _at(11, "14:10")},
+    )
 
 
 def _insert_events(connection: Connection) -> None:
@@ -342,6 +354,8 @@ def _insert_events(connection: Connection) -> None:
     put(NO_BAR_LEFT, "merger", _at(11, "20:50"), _at(11, "20:50"), 6)
     put(COARSE, "listing", _at(8, "00:09:30"), _at(8, "00:10"), instrument=COIN)
     put(ACROSS, "split", _at(8, "12:00"), monday, instrument=SPLIT)
+    put(IN_TIME, "guidance", _at(5, "15:29:10"), _at(5, "15:30"), instrument=SPLIT)
+    put(TOO_LATE, "guidance", _at(5, "15:28:10"), _at(5, "15:29"), instrument=SPLIT)
 
 
 def _insert_on_chain(connection: Connection) -> None:
@@ -352,6 +366,8 @@ def _insert_on_chain(connection: Connection) -> None:
     _metric(connection, "sample:glassnode", mvrv, 7, 1.5)
     _metric(connection, "glassnode", mvrv, 8, 1.6, hours=12)
     _metric(connection, "nansen", "smart_money/holdings", 7, 7, resolution="snapshot")
+    # Fetched for the first time when the session of the ninth was over.
+    _metric(connection, "glassnode", "mining/hash_rate", 8, 7, hours=60)
 
 
 def _metric(  # noqa: PLR0913  # the columns of a value
@@ -392,7 +408,21 @@ def _insert_the_changes(connection: Connection) -> None:
         "UPDATE public.sessions SET close_at = %s, updated_at = %s WHERE session_date = %s",
         (_at(6, "18:00"), SECOND_ARRIVAL, date(2022, 1, 6)),
     )
+    # A day later somebody writes the contrary.
+    connection.execute(
+        "INSERT INTO human.story_revisions (source, source_id, superseded_at, title, body, score, "
+        "label) SELECT source, source_id, %s, '', '', score, label FROM human.story_items "
+        "WHERE source_id = '11'",
+        (_at(11, "15:00"),),
+    )
+    connection.execute(
+        "UPDATE human.story_items SET score = -0.9, label = 'negative', edited_at = %s, "
+        "updated_at = %s WHERE source_id = '11'",
+        (_at(11, "15:00"), SECOND_ARRIVAL),
+    )
+    # Both after the close of the ninth.
     _metric(connection, "glassnode", "addresses/active_count", 8, 125, hours=50)
+    _metric(connection, "glassnode", "mining/hash_rate", 8, 8, hours=70)
     # Retention: what is older than the sixth goes.
     connection.execute("DELETE FROM human.story_items WHERE published_at < '2022-01-06'")
     connection.execute("DELETE FROM glass.on_chain_metric_values WHERE ts < '2022-01-08'")
@@ -540,6 +570,21 @@ def test_an_event_without_a_bar_left_in_its_session_has_no_reaction(story: Story
     assert _shown(row, "timeframe", "entry_ts", "return_5m") == [None, None, None]
 
 
+def test_a_first_bar_half_an_hour_late_is_an_entry_and_a_later_one_is_none(story: Story) -> None:
+    names = ("entry_ts", "entry_price", "no_entry_reason")
+    assert _shown(_reaction(story, IN_TIME), *names) == [_at(5, "16:00"), 90, None]
+    assert _shown(_reaction(story, TOO_LATE), *names) == [None, None, "first bar too late"]
+    assert _reaction(story, NO_BAR_LEFT)["no_entry_reason"] == "no bar"
+
+
+def test_cases_without_an_entry_are_counted_by_their_reason(story: Story) -> None:
+    counts = ("cases", "cases_late", "cases_without_bar")
+    guidance = _one(story.past["catalyst_reactions"], market="us", type="guidance")
+    assert _shown(guidance, *counts) == [2, 1, 0]
+    merger = _one(story.past["catalyst_reactions"], market="us", type="merger")
+    assert _shown(merger, *counts) == [3, 0, 1]
+
+
 def test_a_horizon_shorter_than_the_bars_is_null(story: Story) -> None:
     row = _reaction(story, COARSE)
     assert _shown(row, "timeframe", "entry_ts") == ["15m", _at(8, "00:15")]
@@ -555,7 +600,9 @@ def test_no_return_is_computed_across_a_split(story: Story) -> None:
 
 def test_second_reports_and_amendments_are_no_cases(story: Story) -> None:
     events = {row["catalyst_event_id"] for row in story.past["catalyst_event_reactions"]}
-    assert events == {WEEKEND, AFTER_CLOSE, IN_SESSION, NO_BAR_LEFT, COARSE, ACROSS}
+    assert events == {
+        WEEKEND, AFTER_CLOSE, IN_SESSION, NO_BAR_LEFT, COARSE, ACROSS, IN_TIME, TOO_LATE,
+    }  # fmt: skip
 
 
 def test_reactions_are_summed_up_by_market_and_kind(story: Story) -> None:
@@ -598,7 +645,8 @@ def test_a_story_at_the_close_is_of_that_session(story: Story) -> None:
 
 
 def test_a_session_without_a_daily_bar_has_no_row(story: Story) -> None:
-    dates = [row["session_date"] for row in story.past["instrument_day"] if row["market"] == "us"]
+    rows = story.past["instrument_day"]
+    dates = [row["session_date"] for row in rows if row["instrument_id"] == SHARE]
     assert dates == SHARE_SESSIONS[1:]
 
 
@@ -606,7 +654,7 @@ def test_metrics_are_those_of_the_day_before(story: Story) -> None:
     eighth, ninth = (_day(story.past, date(2022, 1, day), COIN) for day in (8, 9))
     assert eighth["on_chain"] == {"addresses/active_count": 100, "market/mvrv": 1.5}
     # The other metric was asked for while the eighth still ran.
-    assert ninth["on_chain"] == {"addresses/active_count": 120}
+    assert ninth["on_chain"] == {"addresses/active_count": 120, "mining/hash_rate": 7}
     assert [eighth["is_sample"], ninth["is_sample"], ninth["is_simulated"]] == [True, False, True]
 
 
@@ -641,9 +689,32 @@ def test_a_corrected_session_reaches_its_row(story: Story) -> None:
     assert _day(story.changed, date(2022, 1, 6))["session_close_at"] == _at(6, "18:00")
 
 
-def test_a_restated_metric_reaches_the_next_day(story: Story) -> None:
+def test_a_metric_restated_after_the_close_stays_as_it_was_known_then(story: Story) -> None:
     row = _day(story.changed, date(2022, 1, 9), COIN)
-    assert row["on_chain"] == {"addresses/active_count": 125}
+    assert row["on_chain"] == {"addresses/active_count": 120, "mining/hash_rate": 7}
+
+
+def _without_stamp(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name != "built_from_ingested_at"}
+
+
+@pytest.mark.parametrize("mart", ["sentiment_hourly", "sentiment_vs_return"])
+def test_an_edit_of_the_next_day_changes_no_past_hour(story: Story, mart: str) -> None:
+    key = {"instrument_id": SPLIT, "hour": _at(10, "14:00")}
+    row = _one(story.changed[mart], **key)
+    assert row == _one(story.past[mart], **key)
+    assert _shown(row, "stories", "mean_score") == [1, 0.6]
+
+
+def test_an_edit_of_the_next_day_changes_no_past_session(story: Story) -> None:
+    row = _day(story.changed, MONDAY, SPLIT)
+    assert _without_stamp(row) == _without_stamp(_day(story.past, MONDAY, SPLIT))
+    assert _shown(row, "news_stories", "news_mean_score") == [1, 0.6]
+
+
+def test_a_text_that_was_seen_after_an_edit_counts_from_the_edit_on(story: Story) -> None:
+    row = _one(story.past["sentiment_hourly"], instrument_id=SPLIT, hour=_at(11, "14:00"))
+    assert _shown(row, "stories", "mean_score", "negative") == [1, -0.8, 1]
 
 
 def test_what_retention_takes_away_stays_in_the_days_that_were_built(story: Story) -> None:

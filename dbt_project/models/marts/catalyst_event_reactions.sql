@@ -1,9 +1,10 @@
 {% set horizons = {"5m": "5 minutes", "30m": "30 minutes", "1h": "1 hour", "1d": "1 day"} -%}
+{% set latest_entry = "30 minutes" -%}
 -- depends_on: {{ ref("stg_bars_intraday") }}
--- No bar before the first tradable one is used but for the usual volume. Bars are looked up one by
--- one through the primary key of market.bars; the bounds on ts hold each lookup to a partition or
--- two. Bars that still run are left out. Sums are taken in the order of time: in another order the
--- last digits of a double would differ from one build to the next.
+-- No bar before the first tradable one is used but for the usual volume. A first bar that comes
+-- late, for others are missing, says nothing of the reaction: there is no entry then. Sums are
+-- taken in the order of time: in another order the last digits of a double would differ from one
+-- build to the next.
 with events as (
     select
         events.*,
@@ -17,69 +18,11 @@ with events as (
     where events.counts
 ),
 
-timeframes (timeframe, length) as (
-    values
-    ('1m', interval '1 minute'), ('5m', interval '5 minutes'), ('15m', interval '15 minutes')
-),
-
-last_bars as materialized (
-    select
-        instruments.instrument_id,
-        timeframes.timeframe,
-        newest.ts + timeframes.length as bars_until
-    from (select distinct events.instrument_id from events) as instruments
-    cross join timeframes
-    inner join lateral (
-        select bars.ts
-        from market.bars as bars
-        where
-            bars.instrument_id = instruments.instrument_id
-            and bars.timeframe = timeframes.timeframe
-            and bars.is_final
-        order by bars.ts desc
-        limit 1
-    ) as newest on true
-),
-
-entries as (
-    select
-        events.*,
-        entry.timeframe,
-        entry.length,
-        entry.ts as entry_ts,
-        entry.open as entry_price,
-        entry.session_date as entry_session_date,
-        last_bars.bars_until
-    from events
-    left join lateral (
-        select
-            timeframes.timeframe,
-            timeframes.length,
-            first_bar.*
-        from timeframes
-        inner join lateral (
-            select
-                bars.ts,
-                bars.open,
-                bars.session_date
-            from market.bars as bars
-            where
-                bars.instrument_id = events.instrument_id
-                and bars.timeframe = timeframes.timeframe
-                and bars.ts >= events.first_tradable_at
-                and bars.ts < events.close_at
-                and bars.is_final
-            order by bars.ts
-            limit 1
-        ) as first_bar on true
-        order by timeframes.length
-        limit 1
-    ) as entry on true
-    left join last_bars
-        on
-            events.instrument_id = last_bars.instrument_id
-            and entry.timeframe = last_bars.timeframe
-),
+{{ entry_bars("events", [
+    "bars.ts >= events.first_tradable_at",
+    "bars.ts <= events.first_tradable_at + interval '" ~ latest_entry ~ "'",
+    "bars.ts < events.close_at",
+]) }},
 
 measured as (
     select
@@ -91,6 +34,24 @@ measured as (
         after_entry.session_{{ name }},
         {% endfor -%}
         coalesce(after_entry.is_simulated, false) as is_simulated,
+        case
+            when entries.entry_ts is not null then null
+            when
+                exists (
+                    select 1
+                    from timeframes
+                    inner join market.bars as bars
+                        on
+                            entries.instrument_id = bars.instrument_id
+                            and timeframes.timeframe = bars.timeframe
+                    where
+                        bars.ts > entries.first_tradable_at + interval '{{ latest_entry }}'
+                        and bars.ts < entries.close_at
+                        and bars.is_final
+                )
+                then 'first bar too late'
+            else 'no bar'
+        end as no_entry_reason,
         usual.volume as usual_volume,
         usual.first_session_date as usual_since,
         splits.last_ex_date,
@@ -167,6 +128,7 @@ select
     timeframe,
     entry_ts,
     entry_price,
+    no_entry_reason,
     {% for name in horizons -%}
     case
         when coalesce(session_{{ name }} < next_ex_date, true)

@@ -4,6 +4,8 @@ select
     type,
     is_sample,
     count(*) as cases,
+    count(*) filter (where no_entry_reason = 'first bar too late') as cases_late,
+    count(*) filter (where no_entry_reason = 'no bar') as cases_without_bar,
     avg(impact)::double precision as mean_impact,
     {% for name in ["5m", "30m", "1h", "1d"] -%}
     count(return_{{ name }}) as cases_{{ name }},

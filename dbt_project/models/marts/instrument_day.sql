@@ -19,11 +19,13 @@
     "event_types", "events_first_at", "on_chain", "completeness_score", "source", "is_simulated",
     "is_sample", "is_final",
 ] -%}
+-- depends_on: {{ ref("stg_on_chain_metrics") }}
 -- A row holds what was known at its session's close. Stories, events and metrics can change, move
 -- to another session or go, which a newest stamp does not always show, and a return changes with
 -- the bar before: a row is built again when its stamp or any of its values is another.
 --
--- A story belongs to the first session that closes at or after its publication.
+-- A story belongs to the first session that closes at or after its text was public, with the score
+-- that the text had first.
 with placed_stories as (
     select
         stories.*,
@@ -34,7 +36,7 @@ with placed_stories as (
         from {{ source("reference", "sessions") }} as sessions
         where
             sessions.market = stories.market
-            and sessions.close_at >= stories.published_at
+            and sessions.close_at >= stories.text_public_at
         order by sessions.close_at
         limit 1
     ) as closing on true
@@ -46,9 +48,10 @@ stories as (
         session_date,
         {% for kind in kinds -%}
         count(*) filter (where kind = '{{ kind }}') as {{ kind }}_stories,
-        avg(score order by published_at, story_id) filter (where kind = '{{ kind }}')
+        avg(first_score order by text_public_at, story_id) filter (where kind = '{{ kind }}')
             as {{ kind }}_mean_score,
-        stddev_samp(score order by published_at, story_id) filter (where kind = '{{ kind }}')
+        stddev_samp(first_score order by text_public_at, story_id)
+        filter (where kind = '{{ kind }}')
             as {{ kind }}_dispersion,
         min(published_at) filter (where kind = '{{ kind }}') as {{ kind }}_first_at,
         {% endfor -%}
@@ -78,21 +81,47 @@ events as (
     group by events.instrument_id, sessions.session_date
 ),
 
+-- What was known at the close of the next day's session, which for coins is the UTC day. Values
+-- that were fetched later, as all history is, stand for those of the time: of them the earliest.
+observed_metrics as (
+    select
+        asset,
+        metric,
+        resolution,
+        ts,
+        value,
+        observed_at,
+        source like 'sample:%' as is_sample,
+        (ts at time zone 'UTC')::date as day,
+        observed_at <= ((ts at time zone 'UTC')::date + 2)::timestamp at time zone 'UTC'
+            as in_time
+    from glass.on_chain_metric_values
+    where
+        source in ('glassnode', 'sample:glassnode')
+        and resolution <> 'snapshot'
+        and is_final
+),
+
 -- Of each metric the last interval of the day, of a coin's own answers before samples.
-latest_metrics as (
+known_metrics as (
     select distinct on (asset, metric, day)
         asset,
         metric,
         value,
         is_sample,
         observed_at,
-        (ts at time zone 'UTC')::date as day
-    from {{ ref("stg_on_chain_metrics") }}
-    where
-        source in ('glassnode', 'sample:glassnode')
-        and resolution <> 'snapshot'
-        and is_final
-    order by asset asc, metric asc, day asc, is_sample asc, ts desc, resolution asc
+        day
+    from observed_metrics
+    order by
+        asset asc,
+        metric asc,
+        day asc,
+        is_sample asc,
+        ts desc,
+        resolution asc,
+        in_time desc,
+        case when in_time then observed_at end desc,
+        observed_at asc
 ),
 
 on_chain as (
@@ -102,7 +131,7 @@ on_chain as (
         jsonb_object_agg(metric, value) as metrics,
         bool_or(is_sample) as is_sample,
         max(observed_at) as observed_at
-    from latest_metrics
+    from known_metrics
     group by asset, day
 ),
 

@@ -1,9 +1,10 @@
--- Sums are taken in the order of time: in another order the last digits of a double would differ
--- from one build to the next.
+-- A story counts as it was said first: what an edit makes of it was not known at the time, and a
+-- text that was seen only after an edit counts from that edit on. Sums are taken in the order of
+-- time: in another order the last digits of a double would differ from one build to the next.
 with stories as (
     select
         stories.*,
-        date_trunc('hour', stories.published_at, 'UTC') as hour
+        date_trunc('hour', stories.text_public_at, 'UTC') as hour
     from {{ ref("stg_instrument_stories") }} as stories
 ),
 
@@ -15,11 +16,11 @@ hours as (
         kind,
         hour,
         count(*) as stories,
-        avg(score order by published_at, story_id) as mean_score,
-        stddev_samp(score order by published_at, story_id) as dispersion,
-        sum(score order by published_at, story_id) as total_score,
-        count(*) filter (where label = 'positive') as positive,
-        count(*) filter (where label = 'negative') as negative,
+        avg(first_score order by text_public_at, story_id) as mean_score,
+        stddev_samp(first_score order by text_public_at, story_id) as dispersion,
+        sum(first_score order by text_public_at, story_id) as total_score,
+        count(*) filter (where first_label = 'positive') as positive,
+        count(*) filter (where first_label = 'negative') as negative,
         bool_or(is_sample) as is_sample
     from stories
     group by market, symbol, instrument_id, kind, hour

@@ -1,8 +1,6 @@
 {% set horizons = {"1h": "1 hour", "1d": "1 day"} -%}
 -- depends_on: {{ ref("stg_bars_intraday") }}
--- Nothing of the hour is used before it is over: the entry is a bar that starts after it. Bars are
--- looked up one by one through the primary key of market.bars; the bounds on ts hold each lookup to
--- a partition or two. Bars that still run are left out.
+-- Nothing of the hour is used before it is over: the entry is a bar that starts after it.
 with moments as (
     select distinct
         market,
@@ -11,72 +9,10 @@ with moments as (
     from {{ ref("sentiment_hourly") }}
 ),
 
-timeframes (timeframe, length) as (
-    values
-    ('1m', interval '1 minute'), ('5m', interval '5 minutes'), ('15m', interval '15 minutes')
-),
-
-last_bars as materialized (
-    select
-        instruments.instrument_id,
-        timeframes.timeframe,
-        newest.ts + timeframes.length as bars_until
-    from (select distinct moments.instrument_id from moments) as instruments
-    cross join timeframes
-    inner join lateral (
-        select bars.ts
-        from market.bars as bars
-        where
-            bars.instrument_id = instruments.instrument_id
-            and bars.timeframe = timeframes.timeframe
-            and bars.is_final
-        order by bars.ts desc
-        limit 1
-    ) as newest on true
-),
-
-entries as (
-    select
-        moments.*,
-        entry.timeframe,
-        entry.length,
-        entry.ts as entry_ts,
-        entry.open as entry_price,
-        entry.session_date as entry_session_date,
-        coalesce(entry.is_simulated, false) as entry_is_simulated,
-        last_bars.bars_until
-    from moments
-    left join lateral (
-        -- The finest timeframe that the session of the first bar is stored in.
-        select
-            timeframes.timeframe,
-            timeframes.length,
-            first_bar.*
-        from timeframes
-        inner join lateral (
-            select
-                bars.ts,
-                bars.open,
-                bars.session_date,
-                bars.source like '%simulated%' as is_simulated
-            from market.bars as bars
-            where
-                bars.instrument_id = moments.instrument_id
-                and bars.timeframe = timeframes.timeframe
-                and bars.ts >= moments.known_at
-                and bars.ts <= moments.known_at + interval '5 days'
-                and bars.is_final
-            order by bars.ts
-            limit 1
-        ) as first_bar on true
-        order by first_bar.session_date, timeframes.length
-        limit 1
-    ) as entry on true
-    left join last_bars
-        on
-            moments.instrument_id = last_bars.instrument_id
-            and entry.timeframe = last_bars.timeframe
-),
+{{ entry_bars("moments", [
+    "bars.ts >= moments.known_at",
+    "bars.ts <= moments.known_at + interval '5 days'",
+]) }},
 
 returns as (
     select

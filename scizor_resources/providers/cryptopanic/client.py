@@ -21,7 +21,7 @@ from scizor_resources.providers.cryptopanic.posts import (
 )
 from scizor_resources.providers.gate import Gate
 from scizor_resources.providers.http import JsonApi, error_words
-from scizor_resources.providers.news import Asking
+from scizor_resources.providers.news import Asking, without_key
 from scizor_resources.providers.stories import StoryBatch, StoryRequest, StorySieve
 
 BASE_URL = "https://cryptopanic.com/api/{plan}/v2"
@@ -72,7 +72,6 @@ class CryptopanicNews:
         self._plan = plan
         self._hash_author = hash_author
         self._has_key = key is not None
-        hidden = key.get_secret_value() if key is not None else ""
         self._api = JsonApi(
             SOURCE_NAME,
             TITLE,
@@ -80,7 +79,7 @@ class CryptopanicNews:
             gate,
             timeout_seconds,
             secret_params={} if key is None else {"auth_token": key},
-            error_text=lambda answer: _refusal_words(answer, hidden),
+            error_text=without_key(key, _refusal_words),
             kind_of=_kind_of_refusal,
         )
 
@@ -194,11 +193,10 @@ def _kind_of_refusal(status: int, words: str) -> type[ProviderError] | None:
     return None
 
 
-def _refusal_words(answer: Any, hidden: str) -> str:
-    """Return CryptoPanic's words of a refusal, without the token."""
+def _refusal_words(answer: Any) -> str:
+    """Return CryptoPanic's words of a refusal, with what to do about a quota."""
     if not isinstance(answer, Mapping) or "results" in answer:
         return ""
     found = [answer[name] for name in ("info", "detail") if isinstance(answer.get(name), str)]
     words = (found[0] if found else error_words(answer))[:_LONGEST_WORDS]
-    words = words.replace(hidden, "***") if hidden else words
     return f"{words.rstrip('.')}. {_USED_UP_ADVICE}" if _is_used_up(words) else words

@@ -30,12 +30,8 @@ from scizor_resources.errors import (
 )
 from scizor_resources.providers.base import REJECTED_COLUMNS, empty_rejected
 from scizor_resources.providers.events import EventFindings, EventRequest
-from scizor_resources.providers.finnhub.refusals import (
-    NO_EARNINGS,
-    kind_of_refusal,
-    refusal_words,
-)
-from scizor_resources.providers.finnhub.source import DEFAULT_BASE_URL, TITLE
+from scizor_resources.providers.finnhub.api import finnhub_api
+from scizor_resources.providers.finnhub.refusals import NO_EARNINGS
 from scizor_resources.providers.finnhub.symbols import to_finnhub_symbol
 from scizor_resources.providers.finnhub.wire import (
     EARNINGS_PATH,
@@ -45,7 +41,6 @@ from scizor_resources.providers.finnhub.wire import (
 )
 from scizor_resources.providers.finnhub.wire import SOURCE_NAME as PROVIDER
 from scizor_resources.providers.gate import Gate
-from scizor_resources.providers.http import JsonApi
 
 SOURCE_NAME = "finnhub_earnings"
 MARKET = "us"
@@ -234,17 +229,7 @@ class FinnhubEarnings:
         self.gate = gate
         self._now = now
         self._has_key = key is not None
-        hidden = key.get_secret_value() if key is not None else ""
-        self._api = JsonApi(
-            PROVIDER,
-            TITLE,
-            (base_url or DEFAULT_BASE_URL).rstrip("/"),
-            gate,
-            timeout_seconds,
-            secret_headers={} if key is None else {"X-Finnhub-Token": key},
-            error_text=lambda answer: refusal_words(answer, hidden, NO_EARNINGS),
-            kind_of=kind_of_refusal,
-        )
+        self._api = finnhub_api(gate, base_url, key, timeout_seconds, NO_EARNINGS)
 
     @property
     def name(self) -> str:

@@ -17,16 +17,11 @@ from scizor_core.mentions import Hint
 from scizor_core.stories import FIRST_PUBLICATION, Story, clean
 from scizor_resources.authors import HashAuthor
 from scizor_resources.errors import AuthError
-from scizor_resources.providers.finnhub.refusals import (
-    NO_NEWS,
-    kind_of_refusal,
-    refusal_words,
-)
-from scizor_resources.providers.finnhub.source import DEFAULT_BASE_URL, TITLE
+from scizor_resources.providers.finnhub.api import finnhub_api
+from scizor_resources.providers.finnhub.refusals import NO_NEWS
 from scizor_resources.providers.finnhub.symbols import to_finnhub_symbol
 from scizor_resources.providers.finnhub.wire import SOURCE_NAME
 from scizor_resources.providers.gate import Gate
-from scizor_resources.providers.http import JsonApi
 from scizor_resources.providers.news import (
     Asking,
     ReadItems,
@@ -127,17 +122,7 @@ class FinnhubNews:
         self.gate = gate
         self._now = now
         self._has_key = key is not None
-        hidden = key.get_secret_value() if key is not None else ""
-        self._api = JsonApi(
-            SOURCE_NAME,
-            TITLE,
-            (base_url or DEFAULT_BASE_URL).rstrip("/"),
-            gate,
-            timeout_seconds,
-            secret_headers={} if key is None else {"X-Finnhub-Token": key},
-            error_text=lambda answer: refusal_words(answer, hidden, NO_NEWS),
-            kind_of=kind_of_refusal,
-        )
+        self._api = finnhub_api(gate, base_url, key, timeout_seconds, NO_NEWS)
 
     @property
     def name(self) -> str:

@@ -11,11 +11,8 @@ from scizor_resources.errors import AuthError, BadRequest
 from scizor_resources.providers.actions import CorporateAction
 from scizor_resources.providers.asking import ask_each
 from scizor_resources.providers.base import BarBatch, BarRequest, Capabilities
-from scizor_resources.providers.finnhub.refusals import (
-    NO_CANDLES,
-    kind_of_refusal,
-    refusal_words,
-)
+from scizor_resources.providers.finnhub.api import TITLE, finnhub_api
+from scizor_resources.providers.finnhub.refusals import NO_CANDLES
 from scizor_resources.providers.finnhub.symbols import to_finnhub_symbol
 from scizor_resources.providers.finnhub.wire import (
     CANDLE_PATH,
@@ -28,11 +25,8 @@ from scizor_resources.providers.finnhub.wire import (
     parse_splits,
 )
 from scizor_resources.providers.gate import Gate
-from scizor_resources.providers.http import JsonApi
 from scizor_resources.providers.rows import AskWindow, ParsedBars
 
-TITLE = "Finnhub"
-DEFAULT_BASE_URL = "https://finnhub.io/api/v1"
 #: One call has at most a month of intraday bars; February is the shortest.
 INTRADAY_WINDOW = timedelta(days=28)
 
@@ -72,17 +66,7 @@ class FinnhubSource:
         self.gate = gate
         self._now = now
         self._has_key = key is not None
-        hidden = key.get_secret_value() if key is not None else ""
-        self._api = JsonApi(
-            SOURCE_NAME,
-            TITLE,
-            (base_url or DEFAULT_BASE_URL).rstrip("/"),
-            gate,
-            timeout_seconds,
-            secret_headers={} if key is None else {"X-Finnhub-Token": key},
-            error_text=lambda answer: refusal_words(answer, hidden, NO_CANDLES),
-            kind_of=kind_of_refusal,
-        )
+        self._api = finnhub_api(gate, base_url, key, timeout_seconds, NO_CANDLES)
 
     @property
     def name(self) -> str:

@@ -22,13 +22,11 @@ from scizor_resources.providers.glassnode.series import (
     parse_bulk,
     parse_points,
 )
-from scizor_resources.providers.http import JsonApi
 from scizor_resources.providers.metrics import (
     MetricBatch,
     explained,
-    kind_of_used_up,
     meets_all,
-    words_without,
+    metrics_api,
 )
 
 BASE_URL = "https://api.glassnode.com"
@@ -136,15 +134,8 @@ class GlassnodeMetrics:
         self._has_key = key is not None
         #: Metrics that have no bulk call, or none that this key may make.
         self._single: set[str] = set()
-        self._api = JsonApi(
-            SOURCE_NAME,
-            TITLE,
-            (base_url or BASE_URL).rstrip("/"),
-            gate,
-            timeout_seconds,
-            secret_headers={} if key is None else {"X-Api-Key": key},
-            error_text=words_without(key),
-            kind_of=kind_of_used_up,
+        self._api = metrics_api(
+            SOURCE_NAME, TITLE, base_url or BASE_URL, gate, timeout_seconds, "X-Api-Key", key
         )
 
     @property

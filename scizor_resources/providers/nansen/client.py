@@ -13,13 +13,11 @@ from pydantic import SecretStr
 from scizor_core.errors import ContractError
 from scizor_resources.errors import AuthError, BadRequest, ProviderError
 from scizor_resources.providers.gate import Gate
-from scizor_resources.providers.http import JsonApi
 from scizor_resources.providers.metrics import (
     MetricBatch,
     explained,
-    kind_of_used_up,
     meets_all,
-    words_without,
+    metrics_api,
 )
 from scizor_resources.providers.nansen.rows import (
     SOURCE_NAME,
@@ -74,15 +72,8 @@ class NansenSmartMoney:
         self.gate = gate
         self._now = now
         self._has_key = key is not None
-        self._api = JsonApi(
-            SOURCE_NAME,
-            TITLE,
-            (base_url or BASE_URL).rstrip("/"),
-            gate,
-            timeout_seconds,
-            secret_headers={} if key is None else {"apikey": key},
-            error_text=words_without(key),
-            kind_of=kind_of_used_up,
+        self._api = metrics_api(
+            SOURCE_NAME, TITLE, base_url or BASE_URL, gate, timeout_seconds, "apikey", key
         )
 
     @property

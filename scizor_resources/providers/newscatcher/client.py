@@ -15,7 +15,7 @@ from scizor_resources.authors import HashAuthor
 from scizor_resources.errors import AuthError, ProviderError
 from scizor_resources.providers.gate import Gate
 from scizor_resources.providers.http import JsonApi, error_words
-from scizor_resources.providers.news import Asking
+from scizor_resources.providers.news import Asking, without_key
 from scizor_resources.providers.newscatcher.articles import (
     MOST_HITS,
     SEARCH_PATH,
@@ -69,7 +69,6 @@ class NewscatcherNews:
         self._now = now
         self._hash_author = hash_author
         self._has_key = key is not None
-        hidden = key.get_secret_value() if key is not None else ""
         self._api = JsonApi(
             SOURCE_NAME,
             TITLE,
@@ -77,7 +76,7 @@ class NewscatcherNews:
             gate,
             timeout_seconds,
             secret_headers={} if key is None else {"x-api-token": key},
-            error_text=lambda answer: _refusal_words(answer, hidden),
+            error_text=without_key(key, _refusal_words),
             kind_of=_kind_of_refusal,
         )
 
@@ -215,12 +214,11 @@ def _kind_of_refusal(status: int, words: str) -> type[ProviderError] | None:
     return AuthError if status in (402, 403, 429) and _is_used_up(words) else None
 
 
-def _refusal_words(answer: Any, hidden: str) -> str:
-    """Return NewsCatcher's words of a refusal, with what to do about a plan, without the token."""
+def _refusal_words(answer: Any) -> str:
+    """Return NewsCatcher's words of a refusal, with what to do about a plan."""
     if isinstance(answer, Mapping) and "articles" in answer:
         return ""
     words = error_words(answer)[:_LONGEST_WORDS]
-    words = words.replace(hidden, "***") if hidden else words
     if _PLAN_RANGE in words.lower():
         return f"{words.rstrip('.')}. {_PLAN_RANGE_ADVICE}"
     if _is_used_up(words):
