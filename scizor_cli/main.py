@@ -15,9 +15,13 @@ from typer.exceptions import TyperException
 from scizor_cli import (
     alerts,
     archive,
+    backfill,
     bars,
     collectors,
+    dashboard,
     database,
+    gaps,
+    health,
     importing,
     listing,
     providers,
@@ -148,8 +152,8 @@ def up(
         bool,
         typer.Option(
             "--live",
-            help="Ask real providers that need no key, every five minutes while markets are open; "
-            "the same as SCIZOR_PROFILE=live.",
+            help="Ask real providers that need no key while markets are open: tier 1 every minute, "
+            "the rest every five; the same as SCIZOR_PROFILE=live.",
         ),
     ] = False,
 ) -> None:
@@ -198,10 +202,14 @@ app.add_typer(listing.app, name="listing")
 app.add_typer(database.app, name="db")
 app.command(name="query", epilog=query.EXAMPLES)(query.query)
 app.command(name="bars", epilog=bars.EXAMPLES)(bars.bars)
+app.command(name="backfill", epilog=backfill.EXAMPLES)(backfill.backfill)
 app.command(name="status", epilog=status.EXAMPLES)(status.status)
+app.command(name="health", epilog=health.EXAMPLES)(health.health)
+app.command(name="dashboard", epilog=dashboard.EXAMPLES)(dashboard.dashboard)
 app.command(name="providers", epilog=providers.EXAMPLES)(providers.providers)
 app.add_typer(collectors.app, name="collectors")
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(gaps.app, name="gaps")
 app.add_typer(archive.app, name="archive")
 app.command(name="retention", epilog=retention.EXAMPLES)(retention.retention)
 app.command(name="worker", epilog=worker.EXAMPLES)(worker.worker)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import typer
 
 from scizor_cli.output import console, is_simulated
+from scizor_resources.dagster_tables import run_subject
 
 if TYPE_CHECKING:
     from scizor_resources.settings import Settings
@@ -57,7 +58,9 @@ class StatusReport:
     watchlist: list[dict[str, Any]] = field(default_factory=list)
     freshness: list[dict[str, Any]] = field(default_factory=list)
     quarantined_rows: int | None = None
+    gaps: list[dict[str, Any]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    backfills: list[dict[str, Any]] = field(default_factory=list)
     alerts: list[dict[str, Any]] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
 
@@ -195,6 +198,7 @@ def _profile(settings: "Settings") -> dict[str, str]:
 def _look_inside(report: StatusReport, url: str, now: datetime) -> None:
     import sqlalchemy as sa
 
+    from scizor_resources.backfill_progress import under_way
     from scizor_resources.endpoints import Endpoints
     from scizor_resources.errors import WarehouseError
     from scizor_resources.stores import schema
@@ -210,7 +214,9 @@ def _look_inside(report: StatusReport, url: str, now: datetime) -> None:
     except WarehouseError as error:
         report.advice.append(str(error))
         return
-    with Warehouse(url).connect() as connection:
+    warehouse = Warehouse(url)
+    report.backfills = [each.as_dict() for each in under_way(warehouse, now)]
+    with warehouse.connect() as connection:
         report.watchlist = connection.execute(
             "SELECT market, priority AS tier, count(*) AS symbols, "
             "count(*) FILTER (WHERE active) AS active FROM public.watchlist "
@@ -219,6 +225,10 @@ def _look_inside(report: StatusReport, url: str, now: datetime) -> None:
         rows = connection.execute(_FRESHNESS).fetchall()
         counted = connection.execute("SELECT count(*) AS n FROM quality.quarantine").fetchone()
         report.quarantined_rows = 0 if counted is None else counted["n"]
+        report.gaps = connection.execute(
+            "SELECT status, reason, count(*) AS gaps FROM quality.gaps "
+            "WHERE status <> 'explained' GROUP BY 1, 2 ORDER BY 1 DESC, 3 DESC"
+        ).fetchall()
         report.alerts = connection.execute(
             "SELECT alert_id, raised_at, severity, kind, title, acknowledged_at, acknowledged_by "
             "FROM public.alerts WHERE resolved_at IS NULL "
@@ -316,29 +326,6 @@ def _run(row: dict[str, Any], now: datetime) -> dict[str, Any]:
     }
 
 
-def run_subject(job: str, body: str) -> str:
-    """Return what a run is about: its assets, or the name of its job.
-
-    Args:
-        job: job name as Dagster stores it.
-        body: the run as Dagster stores it, JSON.
-    """
-    if not job.startswith("__"):
-        return job
-    try:
-        selection = json.loads(body).get("asset_selection") or {}
-    except ValueError:
-        return job
-    keys = selection.get("__frozenset__", []) if isinstance(selection, dict) else selection
-    assets = sorted(
-        "/".join(key["path"]) for key in keys if isinstance(key, dict) and "path" in key
-    )
-    if not assets:
-        return job
-    more = f" +{len(assets) - 2}" if len(assets) > 2 else ""  # noqa: PLR2004
-    return ", ".join(assets[:2]) + more
-
-
 def _text(value: object) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -370,8 +357,13 @@ def _show(report: StatusReport) -> None:
         out.print(f"[bold]Watchlist[/]  {', '.join(parts)}")
     if report.quarantined_rows is not None:
         out.print(f"[bold]Quarantine[/] {report.quarantined_rows:,} rows refused")
+    if report.gaps:
+        said = [f"{row['gaps']:,} {row['status']}: {row['reason']}" for row in report.gaps]
+        out.print(f"[bold]Gaps[/] {'; '.join(said)} (see `scizor gaps`)")
     _show_freshness(report.freshness)
     _show_runs(report.runs)
+    for each in report.backfills:
+        out.print(f"\n[bold]Backfill[/] {each['backfill']}: {_backfill_line(each)}")
     for alert in report.alerts:
         by = f" by {alert['acknowledged_by']}" if alert["acknowledged_by"] else ""
         seen = f", acknowledged{by}" if alert["acknowledged_at"] is not None else ""
@@ -381,6 +373,20 @@ def _show(report: StatusReport) -> None:
         out.print(alert["title"], markup=False)
     for text in report.advice:
         out.print(f"\n{text}", markup=False)
+
+
+def _backfill_line(found: dict[str, Any]) -> str:
+    done = f"{found['runs_done']} of {found['runs']} runs"
+    failed = f", {found['runs_failed']} failed" if found["runs_failed"] else ""
+    rows = f"{found['percent']:.0f} %, {found['rows']:,} rows"
+    if found["is_broken_off"]:
+        market = found["backfill"].partition("-")[0]
+        left = f"broken off; `scizor backfill {market}` goes on with the rest"
+    elif found["seconds_left"]:
+        left = f"about {timedelta(seconds=found['seconds_left'])} left"
+    else:
+        left = "under way"
+    return f"{done}{failed}, {rows}, {left}"
 
 
 def _server_line(server: ServerReport) -> str:

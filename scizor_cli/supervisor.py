@@ -1,14 +1,16 @@
 """Processes that are kept running: started, watched, started again, stopped in order."""
 
+import contextlib
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 from rich.console import Console
@@ -29,14 +31,18 @@ class Child:
     Attributes:
         name: for people and for the log's file name.
         arguments: command line.
+        needs: titles of the servers that it cannot start without.
         process: the running process, None before the first start.
         starts: monotonic times of the starts in the last minute.
+        is_held: it has ended, and a server that it needs is away.
     """
 
     name: str
     arguments: list[str]
+    needs: frozenset[str] = frozenset()
     process: subprocess.Popen[bytes] | None = None
     starts: list[float] = field(default_factory=list)
+    is_held: bool = False
 
 
 class Supervisor:
@@ -53,6 +59,7 @@ class Supervisor:
         self._environment: dict[str, str] = {}
         self._directory = Path.cwd()
         self._children: list[Child] = []
+        self._away: frozenset[str] = frozenset()
         self._lock: IO[str] | None = None
         log_directory.mkdir(parents=True, exist_ok=True)
 
@@ -99,11 +106,23 @@ class Supervisor:
         self._record.unlink(missing_ok=True)
         return len(remains)
 
-    def start(self, name: str, arguments: list[str]) -> None:
-        """Start a child."""
-        child = Child(name, arguments)
+    def start(self, name: str, arguments: list[str], needs: Collection[str] = ()) -> None:
+        """Start a child.
+
+        Args:
+            name: for people and for the log's file name.
+            arguments: command line.
+            needs: titles of the servers without which it ends; it is not started while one of
+                them is away.
+        """
+        child = Child(name, arguments, frozenset(needs))
         self._children.append(child)
         self._spawn(child)
+
+    @property
+    def children(self) -> tuple[Child, ...]:
+        """What was started, in that order."""
+        return tuple(self._children)
 
     def _spawn(self, child: Child) -> None:
         now = time.monotonic()
@@ -132,30 +151,55 @@ class Supervisor:
                     created = psutil.Process(child.process.pid).create_time()
                 except psutil.NoSuchProcess:
                     continue
-                running.append({"pid": child.process.pid, "created": created})
+                running.append({"name": child.name, "pid": child.process.pid, "created": created})
         self._record.write_text(json.dumps(running))
 
-    def check(self, console: Console) -> None:
+    def check(self, console: Console, away: Collection[str] = ()) -> None:
         """Restart what has died.
+
+        Args:
+            console: what has happened is said there.
+            away: titles of the servers that cannot be used now. What needs one of them is started
+                when it is back, and the deaths until then do not count.
 
         Raises:
             ServerError: a child dies again and again.
         """
+        back, self._away = self._away - set(away), frozenset(away)
         for child in self._children:
-            if child.process is None or child.process.poll() is None:
-                continue
-            log = self._log_directory / f"{child.name}.log"
-            if len(child.starts) > MAX_RESTARTS_PER_MINUTE:
-                raise ServerError(
-                    f"The {child.name} ended {len(child.starts)} times within a minute "
-                    f"(last exit code {child.process.returncode}). Its last words: "
-                    f"{last_line(log)} The whole log: {log}"
+            if child.needs & back:
+                child.starts.clear()
+            if child.process is not None and child.process.poll() is not None:
+                self._restart(console, child)
+
+    def _restart(self, console: Console, child: Child) -> None:
+        if child.process is None:
+            raise AssertionError("a child that was never started has not died")
+        code, log = child.process.returncode, self._log_directory / f"{child.name}.log"
+        if not child.is_held:
+            _end_group(child.process.pid)
+        missing = sorted(child.needs & self._away)
+        if missing:
+            if not child.is_held:
+                child.is_held = True
+                are_back = f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} back"
+                console.print(
+                    f"[yellow]The {child.name} ended with code {code}; it is started again when "
+                    f"{are_back} (log: {log}).[/]"
                 )
-            console.print(
-                f"[yellow]The {child.name} ended with code {child.process.returncode}; "
-                f"starting it again (log: {log}).[/]"
+            return
+        if len(child.starts) > MAX_RESTARTS_PER_MINUTE:
+            raise ServerError(
+                f"The {child.name} ended {len(child.starts)} times within a minute "
+                f"(last exit code {code}). Its last words: {last_line(log)} The whole log: {log}"
             )
-            self._spawn(child)
+        if not child.is_held:
+            console.print(
+                f"[yellow]The {child.name} ended with code {code}; starting it again "
+                f"(log: {log}).[/]"
+            )
+        child.is_held = False
+        self._spawn(child)
 
     def stop(self) -> None:
         """Stop all children, the last one started first."""
@@ -173,7 +217,7 @@ class Supervisor:
         self._record.unlink(missing_ok=True)
 
 
-def _same_process(record: dict[str, float]) -> psutil.Process | None:
+def _same_process(record: dict[str, Any]) -> psutil.Process | None:
     """Return the recorded process if it still runs; a pid may have been given away since."""
     try:
         process = psutil.Process(int(record["pid"]))
@@ -198,6 +242,15 @@ def _end(processes: list[psutil.Process]) -> None:
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(alive, timeout=5)
+
+
+def _end_group(process_id: int) -> None:
+    """End what a child that was killed has left in its session.
+
+    A worker's children go on with the run at hand, which nobody would know of any more.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process_id, signal.SIGKILL)
 
 
 def last_line(log: Path) -> str:

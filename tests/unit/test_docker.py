@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from scizor_resources.dagster_home import instance_config
+from scizor_resources.health.report import GROUPS
 from scizor_resources.settings import Settings
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -82,3 +83,18 @@ def test_a_worker_in_a_pod_gets_longer_to_stop_than_its_runs_get() -> None:
     arguments = pod["containers"][0]["args"]
     grace = int(arguments[arguments.index("--grace") + 1])
     assert pod["terminationGracePeriodSeconds"] > grace
+
+
+@pytest.mark.parametrize("service", ["scizor", "worker"])
+def test_containers_are_healthy_by_groups_that_health_knows(service: str) -> None:
+    command = loaded("compose.yaml")["services"][service]["healthcheck"]["test"]
+    assert command[:4] == ["CMD", "scizor", "health", "--only"]
+    assert set(command[4].split(",")) <= set(GROUPS)
+
+
+def test_a_pod_is_judged_by_its_own_worker() -> None:
+    documents = yaml.safe_load_all((DOCKER / "helm" / "workers.yaml").read_text())
+    (deployment,) = (each for each in documents if each["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    command = container["livenessProbe"]["exec"]["command"]
+    assert command[:5] == ["scizor", "health", "--only", "workers", "--here"]

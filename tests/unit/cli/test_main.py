@@ -17,6 +17,8 @@ COMMANDS = [
     ["query"],
     ["bars"],
     ["status"],
+    ["health"],
+    ["dashboard"],
     ["import"],
     *(["watchlist", each] for each in ("list", "add", "remove", "set", "import", "export")),
     *(["db", each] for each in ("upgrade", "current")),
