@@ -1,81 +1,180 @@
-"""What runs by itself: the intraday refresh while markets are open, the ledgers, retention.
+"""What runs by the clock: after each market's close, weekly, monthly, nightly; the ledgers.
 
 The schedules are there in every profile, so that they can be switched on in the UI; with
-`SCIZOR_PROFILE=live` they run from the start.
+`SCIZOR_PROFILE=live` they run from the start. Open markets are refreshed by sensors
+(`scizor_assets.intraday`).
 """
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 from scizor_assets.automation import LAUNCHED_BY, is_under_way, schedule_status
-from scizor_assets.catalyst import CATALYST_ASSETS
 from scizor_assets.exchange import coinspot_prices
-from scizor_assets.glass import GLASS_ASSETS
-from scizor_assets.human import HUMAN_ASSETS
+from scizor_assets.jobs import job_of
+from scizor_assets.ledger_schedules import LEDGER_SCHEDULES
 from scizor_assets.maintenance import retention
-from scizor_assets.partitions import session_partitions
-from scizor_core.markets import INTRADAY_TIMEFRAMES, MARKETS, MarketSpec
+from scizor_assets.partitions import partitions_of
+from scizor_assets.reconciliation import RECONCILIATION_ASSETS, RECONCILIATION_CONFIG
+from scizor_assets.reference import corporate_actions, sessions
+from scizor_core.cadence import session_closed_at
+from scizor_core.markets import MARKETS, MarketSpec, Timeframe
 from scizor_core.sessions import Session, get_calendar
-from scizor_resources.collectors import Collector, collectors_of, paced
-from scizor_resources.settings import Settings, get_settings
 
-#: Yahoo is 15 to 20 minutes late with Australian prices, and the closing auction prints after the
-#: close: the session is refreshed until then.
-AFTER_CLOSE = timedelta(minutes=40)
-PARTITION = "dagster/partition"
+#: By then the closing auction has printed and the providers that are 20 minutes late have it.
+AFTER_CLOSE = timedelta(minutes=45)
+DAILY_AFTER_CLOSE = timedelta(minutes=50)
+ACTIONS_AFTER_CLOSE = timedelta(minutes=55)
+_ACTIONS_LABEL = corporate_actions.key.to_user_string()
 
 
-def sessions_to_refresh(market: MarketSpec, at: datetime) -> list[Session]:
-    """Return the sessions that trade at that instant or have just closed.
+def closing_crons(market: MarketSpec, delay: timedelta) -> list[str]:
+    """Return a cron line for each time of day, in the market's zone, so long after a close.
 
-    Of a market that never closes there are two for a while after midnight: the last minutes of the
-    day before are fetched after it.
+    Usual closes and those of half days; which of them is the one of a day, the calendar says.
     """
-    day = at.astimezone(UTC).date()
-    around = get_calendar(market.name).sessions(day - timedelta(days=1), day + timedelta(days=2))
-    return [each for each in around if each.open <= at < each.close + AFTER_CLOSE]
+    closes = get_calendar(market.name).closing_times()
+    times = sorted({(datetime.combine(date.min, each) + delay).time() for each in closes})
+    return [f"{each.minute} {each.hour} * * *" for each in times]
 
 
-def build_refresh_schedule(market: MarketSpec) -> dg.ScheduleDefinition:
-    """Return the schedule that refreshes the running session of a market every five minutes."""
-    job_name = f"{market.name}_session"
+def build_close_schedule(
+    market: MarketSpec,
+    name: str,
+    delay: timedelta,
+    request: Callable[[Session], dg.RunRequest | None],
+    description: str,
+    target: str | dg.AssetsDefinition,
+) -> dg.ScheduleDefinition:
+    """Return a schedule that runs once after each session of a market.
+
+    Args:
+        market: the market.
+        name: name of the schedule.
+        delay: how long after the close; half days close earlier.
+        request: what is to be run after a session, None where it has no partition.
+        description: what it does, without when.
+        target: name of a job, or an asset.
+    """
+    minutes = int(delay / timedelta(minutes=1))
+    until = "midnight UTC" if market.calendar == "24/7" else f"each close of {market.name}"
+    job_name, assets = (target, None) if isinstance(target, str) else (None, [target])
 
     @dg.schedule(
-        name=f"{market.name}_intraday_refresh",
-        cron_schedule="*/5 * * * *",
+        name=name,
+        cron_schedule=closing_crons(market, delay),
+        execution_timezone=market.timezone,
         job_name=job_name,
+        target=assets,
+        default_status=schedule_status(),
+        description=f"{minutes} minutes after {until}, half days too: {description}",
+    )
+    def after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        close = context.scheduled_execution_time - delay
+        session = session_closed_at(market, close)
+        if session is None:
+            local = close.astimezone(ZoneInfo(market.timezone))
+            return dg.SkipReason(f"No session of {market.name} closed at {local:%Y-%m-%d %H:%M}.")
+        found = request(session)
+        return found or dg.SkipReason(
+            f"{session.session_date} lies before the first partition: see SCIZOR_INTRADAY_START "
+            "and SCIZOR_DAILY_START."
+        )
+
+    return after_close
+
+
+def build_after_close_schedule(market: MarketSpec) -> dg.ScheduleDefinition:
+    """Return the schedule of the last refresh of a session."""
+    name = f"{market.name}_after_close"
+    return build_close_schedule(
+        market,
+        name,
+        AFTER_CLOSE,
+        lambda session: _bars_request(market, name, "1m", session.session_date),
+        "the session's bars once more, closing auction included, with indicators, completeness "
+        "and all checks.",
+        job_of(market.name, "1m"),
+    )
+
+
+def build_daily_schedule(market: MarketSpec) -> dg.ScheduleDefinition:
+    """Return the schedule of a market's daily bars."""
+    name = f"{market.name}_daily_bars"
+    return build_close_schedule(
+        market,
+        name,
+        DAILY_AFTER_CLOSE,
+        lambda session: _bars_request(market, name, "1d", session.session_date),
+        "daily bars of the session's month with indicators, completeness and checks.",
+        job_of(market.name, "1d"),
+    )
+
+
+def build_actions_schedule(market: MarketSpec) -> dg.ScheduleDefinition:
+    """Return the schedule of splits and dividends after a market's close."""
+    name = f"{market.name}_corporate_actions"
+    return build_close_schedule(
+        market,
+        name,
+        ACTIONS_AFTER_CLOSE,
+        lambda session: dg.RunRequest(
+            run_key=f"{_ACTIONS_LABEL}:{market.name}:{session.session_date}",
+            tags={"dagster/priority": "5", LAUNCHED_BY: name},
+        ),
+        "splits and dividends of all watched equities, and bars that were rewritten for them.",
+        corporate_actions,
+    )
+
+
+def _bars_request(
+    market: MarketSpec, name: str, timeframe: Timeframe, session_date: date
+) -> dg.RunRequest | None:
+    first = session_date.replace(day=1) if timeframe == "1d" else session_date
+    key = first.isoformat()
+    if not partitions_of(market, timeframe).has_partition_key(key):
+        return None
+    collected: tuple[Timeframe, ...] = ("1d",) if timeframe == "1d" else ("1m", "5m", "15m")
+    return dg.RunRequest(
+        run_key=f"{name}:{session_date}",
+        partition_key=key,
+        run_config={
+            "ops": {
+                f"{market.name}__bars_{each}": {"config": {"lane": "live"}} for each in collected
+            }
+        },
+        tags={"dagster/priority": "10", LAUNCHED_BY: name},
+    )
+
+
+def build_reconciliation_schedule(
+    market: MarketSpec, asset: dg.AssetsDefinition
+) -> dg.ScheduleDefinition:
+    """Return the schedule that compares a market's week with a second source."""
+    name = f"{market.name}_reconciliation_weekly"
+
+    @dg.schedule(
+        name=name,
+        cron_schedule="0 5 * * 6",
+        target=[asset],
         default_status=schedule_status(),
         description=(
-            f"Every five minutes while {market.name} is open, and for 40 minutes after: bars, "
-            "indicators and completeness of the running session, ahead of backfills."
+            f"Saturdays at 05:00 UTC: compares the week's bars of {market.name} with a second "
+            "source."
         ),
     )
-    def refresh(
-        context: dg.ScheduleEvaluationContext,
-    ) -> list[dg.RunRequest] | dg.SkipReason:
-        sessions = sessions_to_refresh(market, context.scheduled_execution_time)
-        if not sessions:
-            return dg.SkipReason(f"{market.name} is closed.")
-        keys = [session.session_date.isoformat() for session in sessions]
-        idle = [
-            key for key in keys if not is_under_way(context.instance, {PARTITION: key}, job_name)
-        ]
-        if not idle:
-            return dg.SkipReason(f"The last refresh of {keys[-1]} is still under way.")
-        known = [key for key in idle if session_partitions(market).has_partition_key(key)]
-        if not known:
-            return dg.SkipReason(f"{idle[-1]} lies before SCIZOR_INTRADAY_START.")
-        lane = {"config": {"lane": "live"}}
-        ops = {f"{market.name}__bars_{each}": lane for each in INTRADAY_TIMEFRAMES}
-        return [
-            dg.RunRequest(
-                partition_key=key, run_config={"ops": ops}, tags={"dagster/priority": "10"}
-            )
-            for key in known
-        ]
+    def reconcile(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        until = context.scheduled_execution_time.astimezone(UTC).date().isoformat()
+        op = asset.key.to_user_string().replace("/", "__")
+        return dg.RunRequest(
+            run_key=f"{name}:{until}",
+            run_config={"ops": {op: {"config": {RECONCILIATION_CONFIG: until}}}},
+            tags={"dagster/priority": "-5", LAUNCHED_BY: name},
+        )
 
-    return refresh
+    return reconcile
 
 
 @dg.schedule(
@@ -85,71 +184,15 @@ def build_refresh_schedule(market: MarketSpec) -> dg.ScheduleDefinition:
     default_status=schedule_status(),
     description="Looks at CoinSpot's prices every five minutes.",
 )
-def coinspot_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+def coinspot_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Sample the present."""
+    if is_under_way(context.instance, {LAUNCHED_BY: "coinspot_prices_refresh"}):
+        return dg.SkipReason("The last look at CoinSpot's prices is still under way.")
     today = context.scheduled_execution_time.astimezone(UTC).date()
-    return dg.RunRequest(partition_key=today.isoformat(), tags={"dagster/priority": "10"})
-
-
-def due_collectors(asset: str, at: datetime, settings: Settings) -> list[Collector]:
-    """Return the collectors of an asset that are set up and due at that instant."""
-    return [
-        each
-        for each in (paced(known, settings) for known in collectors_of(asset))
-        if each.is_due(at) and not each.missing(settings)
-    ]
-
-
-def collections_due(asset: str, at: datetime, settings: Settings) -> dict[str, list[str]]:
-    """Return partition key -> names of the collectors to ask for it at that instant."""
-    found: dict[str, list[str]] = {}
-    for collector in due_collectors(asset, at, settings):
-        for day in collector.days(at):
-            found.setdefault(day.isoformat(), []).append(collector.name)
-    return dict(sorted(found.items()))
-
-
-def build_ledger_schedule(asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
-    """Return the schedule of an asset that several sources feed, each at its own pace."""
-    key = asset.key.to_user_string()
-    name = f"{key.replace('/', '_')}_refresh"
-    shortest = min(each.every for each in collectors_of(key))
-    quarter = shortest < timedelta(hours=1)
-    paces = ", ".join(f"{each.name} {each.schedule}" for each in collectors_of(key))
-
-    @dg.schedule(
-        name=name,
-        cron_schedule="*/15 * * * *" if quarter else "0 * * * *",
-        target=[asset],
-        default_status=schedule_status(),
-        description=f"Asks the sources of {key} that are set up: {paces} (UTC).",
+    return dg.RunRequest(
+        partition_key=today.isoformat(),
+        tags={"dagster/priority": "10", LAUNCHED_BY: "coinspot_prices_refresh"},
     )
-    def refresh(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        at = context.scheduled_execution_time
-        due = collections_due(key, at, get_settings())
-        if not due:
-            return dg.SkipReason(f"No source of {key} is set up and due at {at:%H:%M} UTC.")
-        idle = [
-            day
-            for day in due
-            if not is_under_way(context.instance, {LAUNCHED_BY: name, PARTITION: day})
-        ]
-        if not idle:
-            return dg.SkipReason(f"The last run for {max(due)} is still under way.")
-        return [
-            dg.RunRequest(
-                partition_key=day,
-                run_config={
-                    "ops": {
-                        key.replace("/", "__"): {"config": {"sources": due[day], "lane": "live"}}
-                    }
-                },
-                tags={"dagster/priority": "5", LAUNCHED_BY: name},
-            )
-            for day in idle
-        ]
-
-    return refresh
 
 
 retention_nightly = dg.ScheduleDefinition(
@@ -160,9 +203,28 @@ retention_nightly = dg.ScheduleDefinition(
     description="Takes away what is older than its table's policy allows, at 02:40 UTC.",
 )
 
+sessions_monthly = dg.ScheduleDefinition(
+    name="sessions_monthly",
+    cron_schedule="10 3 1 * *",
+    target=[sessions],
+    default_status=schedule_status(),
+    description=(
+        "On the first of each month at 03:10 UTC: keeps the table of sessions a year ahead."
+    ),
+)
+
+_EQUITIES = [market for market in MARKETS.values() if market.asset_class == "equity"]
+
 SCHEDULES: list[dg.ScheduleDefinition] = [
-    *(build_refresh_schedule(market) for market in MARKETS.values()),
+    *(build_after_close_schedule(market) for market in MARKETS.values()),
+    *(build_daily_schedule(market) for market in MARKETS.values()),
+    *(build_actions_schedule(market) for market in _EQUITIES),
+    *(
+        build_reconciliation_schedule(market, asset)
+        for market, asset in zip(MARKETS.values(), RECONCILIATION_ASSETS, strict=True)
+    ),
     coinspot_refresh,
-    *(build_ledger_schedule(asset) for asset in (*GLASS_ASSETS, *HUMAN_ASSETS, *CATALYST_ASSETS)),
+    *LEDGER_SCHEDULES,
     retention_nightly,
+    sessions_monthly,
 ]

@@ -19,6 +19,8 @@ from scizor_core.markets import TIMEFRAME_MINUTES, MarketSpec, Timeframe, get_ma
 #: Nothing the platform stores is older; also the first year that all calendars can answer.
 FIRST_SESSION_YEAR = 1990
 
+_THREE_YEARS_OF_SESSIONS = 760
+
 
 @dataclass(frozen=True)
 class Correction:
@@ -176,6 +178,16 @@ class SessionCalendar:
         """Return the first open after that instant, None where the calendar ends."""
         index = self._index_at(at) + 1
         return self._at(index).open if index < len(self._opens) else None
+
+    def closing_times(self) -> list[time]:
+        """Return the times of day, in the exchange's zone, at which sessions end, in order.
+
+        Taken from the last three years that the calendar knows, the year ahead included: its usual
+        close and those of its half days.
+        """
+        closes = pd.DatetimeIndex(self._closes[-_THREE_YEARS_OF_SESSIONS:]).tz_localize("UTC")
+        times: list[time] = sorted(set(closes.tz_convert(self.market.timezone).time))
+        return times
 
     def _index_at(self, at: datetime) -> int:
         return int(np.searchsorted(self._opens, _naive(at), side="right")) - 1

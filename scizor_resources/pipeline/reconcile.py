@@ -83,7 +83,11 @@ class Reconciler:
 
     def _place(self, source: str) -> int:
         for place, name in enumerate(self._ranking):
-            # A source may say more than its name: "tape/bokeh", "alpaca-iex".
-            if source == name or source.startswith((f"{name}/", f"{name}-", f"{name}:")):
+            if comes_from(source, name):
                 return place
         return len(self._ranking)
+
+
+def comes_from(source: str, provider: str) -> bool:
+    """Say whether a row's source is that provider, which may say more: "tape/bokeh"."""
+    return source == provider or source.startswith(tuple(f"{provider}{mark}" for mark in "/-:"))
