@@ -150,7 +150,7 @@ class Exchange:
         # Currencies are several calls more, for deposits and withdrawals.
         sdk.has["fetchCurrencies"] = False
         if self._base_url:
-            sdk.urls["api"] = _moved(sdk.urls["api"], self._base_url)
+            sdk.urls["api"] = moved_urls(sdk.urls["api"], self._base_url)
         fetch_once = sdk.fetch
 
         def fetch(url: str, method: str = "GET", headers: Any = None, body: Any = None) -> Any:
@@ -240,10 +240,10 @@ class Exchange:
         return TransientError if isinstance(error, errors.OperationFailed) else SchemaDrift
 
 
-def _moved(urls: Any, base_url: str) -> Any:
+def moved_urls(urls: Any, base_url: str) -> Any:
     """Return ccxt's table of addresses with another scheme and host, the paths kept."""
     if isinstance(urls, dict):
-        return {name: _moved(value, base_url) for name, value in urls.items()}
+        return {name: moved_urls(value, base_url) for name, value in urls.items()}
     return base_url + urlsplit(urls).path if isinstance(urls, str) else urls
 
 
