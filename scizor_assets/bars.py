@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from scizor_assets.backfill_runs import progress_metadata, still_watched
 from scizor_assets.common import OWNERS, CollectConfig, failures, row_counts
 from scizor_assets.partitions import dates_of, partitions_of
 from scizor_core.markets import MARKETS, TIMEFRAMES, MarketSpec, Timeframe
@@ -69,9 +70,15 @@ def build_bars_asset(market: MarketSpec, timeframe: Timeframe) -> dg.AssetsDefin
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # generic in stubs only
         start, end = dates_of(context.partition_time_window)
         began = platform.now()
-        with failures():
+        is_repair = config.lane == "repair"
+        symbols = config.symbols
+        if symbols is not None and config.watched_only:
+            symbols = still_watched(platform, market.name, symbols)
+        window = market.name, timeframe, start, end, symbols
+        with failures(config.retries):
+            gaps = platform.due_gaps.open_gaps(*window) if is_repair else []
             report = platform.collector(market.name, timeframe, config.lane).collect(
-                start, end, config.symbols, config.providers
+                start, end, symbols, config.providers
             )
             keys = context.partition_keys
             run = ProviderRun(
@@ -81,9 +88,14 @@ def build_bars_asset(market: MarketSpec, timeframe: Timeframe) -> dg.AssetsDefin
                 started_at=began,
             )
             platform.providers.record(collector_runs(report, run, platform.now()))
-            if report.error is not None and not report.rows:
+            # A repair has said in the ledger what it was told, and when it is tried again.
+            if report.error is not None and not report.rows and not is_repair:
                 raise report.error
+            outcome = platform.due_gaps.outcome(timeframe, gaps) if is_repair else None
         metadata = _metadata(report, row_counts(report.rows, context))
+        if outcome is not None:
+            metadata |= {f"gaps_{name}": count for name, count in asdict(outcome).items()}
+        metadata |= progress_metadata(context, platform)
         skipped = platform.not_configured(market.name)
         if skipped:
             metadata["providers_not_configured"] = dg.MetadataValue.json(skipped)

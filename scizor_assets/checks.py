@@ -27,6 +27,7 @@ from scizor_core.markets import MARKETS, TIMEFRAMES, MarketSpec, Timeframe
 from scizor_core.quality import OUTLIER_LOOKBACK_BARS
 from scizor_core.sessions import get_calendar
 from scizor_resources.platform import Platform
+from scizor_resources.stores.gap_sums import contradictions
 
 #: A check that runs on its own, without a partition, looks at this much of the newest data.
 UNPARTITIONED_DAYS = 35
@@ -204,7 +205,7 @@ def _unmatched(
 
 
 def build_completeness_checks(market: MarketSpec, *, daily: bool) -> dg.AssetChecksDefinition:
-    """Return the check that warns of sessions with less than 98 % of their expected bars."""
+    """Return the checks of `<market>/completeness`: enough is there, and the ledger adds up."""
     name = "completeness_1d" if daily else "completeness"
     key = dg.AssetKey([market.name, name])
     partitions = partitions_of(market, "1d" if daily else "1m")
@@ -216,10 +217,18 @@ def build_completeness_checks(market: MarketSpec, *, daily: bool) -> dg.AssetChe
                 "coverage",
                 asset=key,
                 description=(
-                    "Present and quiet bars are at least 98 % of those the calendar expects; "
+                    "Present and quiet bars are at least 98 % of those that were to be had; "
                     "a warning that lists the worst sessions."
                 ),
-            )
+            ),
+            dg.AssetCheckSpec(
+                "adds_up",
+                asset=key,
+                description=(
+                    "Expected = present + quiet + excused + missing, each absent bar lies in "
+                    "exactly one gap, and the gaps of each reason add up to its column."
+                ),
+            ),
         ],
     )
     def completeness_checks(
@@ -227,6 +236,10 @@ def build_completeness_checks(market: MarketSpec, *, daily: bool) -> dg.AssetChe
     ) -> Iterator[dg.AssetCheckResult]:
         window = window_of_run(context, partitions)
         today = platform.now().date()
+        start, end = window or (
+            today - timedelta(days=UNPARTITIONED_DAYS),
+            today + timedelta(days=1),
+        )
         with failures(), platform.warehouse.connect() as connection:
             rows = connection.execute(
                 "SELECT s.symbol, c.timeframe, c.session_date::text, c.expected, c.missing, "
@@ -234,16 +247,15 @@ def build_completeness_checks(market: MarketSpec, *, daily: bool) -> dg.AssetChe
                 "FROM quality.completeness AS c JOIN public.symbols AS s USING (instrument_id) "
                 "WHERE s.market = %s AND (c.timeframe = '1d') = %s AND c.session_date >= %s "
                 "AND c.session_date < %s ORDER BY c.coverage, s.symbol",
-                [
-                    market.name,
-                    daily,
-                    window[0] if window else today - timedelta(days=UNPARTITIONED_DAYS),
-                    window[1] if window else today + timedelta(days=1),
-                ],
+                [market.name, daily, start, end],
             ).fetchall()
+            wrong = contradictions(platform.warehouse, market.name, start, end, daily=daily)
         low = [row for row in rows if row["coverage_percent"] < 100 * COMPLETENESS_LIMIT]
         yield finding_result(
             key, Finding("coverage", len(low), low[:20]), dg.AssetCheckSeverity.WARN, len(rows)
+        )
+        yield finding_result(
+            key, Finding("adds_up", len(wrong), wrong[:20]), dg.AssetCheckSeverity.ERROR, len(rows)
         )
 
     return completeness_checks

@@ -10,11 +10,19 @@ from dagster_shared.utils.warnings import BetaWarning
 from pydantic import Field
 
 from scizor_core.errors import ScizorError
-from scizor_resources.errors import ProviderError, is_retryable
+from scizor_resources.errors import ProviderError, WarehouseAway, is_retryable
 
 # `backfill_policy` on @asset is beta in dagster 1.13 and bounds the partitions of one run; the
 # warning comes once per asset. Drop this when it is stable.
 warnings.filterwarnings("ignore", message=".*`backfill_policy`.*", category=BetaWarning)
+
+#: How often, and how many seconds later, a step is tried again that lost its connection to
+#: PostgreSQL: a restart takes a second or two. In a longer outage the run itself ends, and is found
+#: and launched again by run monitoring.
+_RESTARTS_SURVIVED = 3
+_SECONDS_AFTER_RESTART = 2
+#: After so many seconds a step is tried again to which no provider answered, if its config wants.
+RETRY_SECONDS = 30
 
 OWNERS: list[str] = ["team:market-data"]
 
@@ -30,6 +38,13 @@ class CollectConfig(dg.Config):
     )
     lane: Literal["live", "repair", "backfill", "research"] = Field(
         default="backfill", description="Who goes first when a provider's calls are scarce."
+    )
+    retries: int = Field(
+        default=0, description="How often to try again where no provider answered for now."
+    )
+    watched_only: bool = Field(
+        default=False,
+        description="Leave out symbols that are no longer watched when the run begins.",
     )
 
 
@@ -53,14 +68,25 @@ def row_counts(rows: int, context: dg.AssetExecutionContext) -> dict[str, int]:
 
 
 @contextmanager
-def failures() -> Iterator[None]:
+def failures(retries: int = 0) -> Iterator[None]:
     """Turn an error of ours into a `dg.Failure` that says so in one sentence.
 
     Only what another try can mend may be retried by Dagster.
+
+    Args:
+        retries: how often the step itself tries again what another try can mend.
+
+    Raises:
+        dg.RetryRequested: PostgreSQL was restarted meanwhile, or the step may try again.
+        dg.Failure: any other error of ours.
     """
     try:
         yield
+    except WarehouseAway as error:
+        raise dg.RetryRequested(_RESTARTS_SURVIVED, _SECONDS_AFTER_RESTART) from error
     except ScizorError as error:
+        if retries and is_retryable(error):
+            raise dg.RetryRequested(retries, RETRY_SECONDS) from error
         metadata = {}
         if isinstance(error, ProviderError):
             metadata = {"provider": error.provider, "endpoint": error.endpoint}

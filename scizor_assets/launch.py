@@ -16,6 +16,8 @@ import dagster as dg
 from scizor_assets.automation import LAUNCHED_BY
 from scizor_assets.bars import PARTITIONS_PER_RUN
 from scizor_assets.build import build_defs
+from scizor_assets.jobs import assets_below
+from scizor_assets.launcher import PROCESS_TAG, process_tag
 from scizor_assets.partitions import partitions_of
 from scizor_core.errors import InvalidInputError, ScizorError
 from scizor_core.markets import Timeframe, get_market
@@ -52,6 +54,8 @@ class Launch:
         providers: narrows what bars are asked of to these.
         title: what the run does, for progress displays.
         config: further run config of the assets, as their config classes have it.
+        bars: further run config of bars alone.
+        tags: further tags of the run.
     """
 
     assets: tuple[str, ...]
@@ -61,6 +65,8 @@ class Launch:
     title: str = ""
     providers: tuple[str, ...] | None = None
     config: Mapping[str, object] = field(default_factory=dict)
+    bars: Mapping[str, object] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class Launcher:
@@ -101,7 +107,7 @@ class Launcher:
         """
         keys = self._keys(launch)
         self._check_partitions(launch)
-        tags = {LAUNCHED_BY: "cli"}
+        tags = {LAUNCHED_BY: "cli", PROCESS_TAG: process_tag(), **launch.tags}
         partition = launch.partition
         if launch.last_partition is not None and launch.last_partition != partition:
             tags["dagster/asset_partition_range_start"] = str(partition)
@@ -169,8 +175,10 @@ class Launcher:
             config = dict(launch.config)
             if launch.symbols is not None and not asset.startswith(_WHOLE):
                 config["symbols"] = list(launch.symbols)
-            if launch.providers is not None and "/bars_" in asset:
-                config["providers"] = list(launch.providers)
+            if "/bars_" in asset:
+                config |= launch.bars
+                if launch.providers is not None:
+                    config["providers"] = list(launch.providers)
             if config:
                 ops[asset.replace("/", "__")] = {"config": config}
         return {**quiet, "ops": ops}
@@ -239,15 +247,10 @@ def launches_for_sessions(
     """
     spec = get_market(market)
     chosen = None if symbols is None else tuple(symbols)
-    group: tuple[Timeframe, ...] = ("1d",) if timeframe == "1d" else _coarser(timeframe)
+    assets = assets_below(spec.name, timeframe)
+    group = [each.rpartition("_")[2] for each in assets if "/bars_" in each]
     partitions = partitions_of(spec, timeframe)
     keys = _partition_keys(partitions, session_dates, daily=timeframe == "1d")
-    measured = "completeness_1d" if timeframe == "1d" else "completeness"
-    assets = (
-        *(f"{spec.name}/bars_{each}" for each in group),
-        *(f"{spec.name}/indicators_{each}" for each in group),
-        f"{spec.name}/{measured}",
-    )
     launches = []
     for first, last in _runs_of(partitions, keys, PARTITIONS_PER_RUN[timeframe]):
         shown = first if first == last else f"{first} to {last}"
@@ -289,11 +292,6 @@ def materialize_sessions(
     if on_progress is not None:
         on_progress(len(launches), len(launches), "done")
     return len(launches)
-
-
-def _coarser(timeframe: Timeframe) -> tuple[Timeframe, ...]:
-    order: tuple[Timeframe, ...] = ("1m", "5m", "15m")
-    return order[order.index(timeframe) :]
 
 
 def _partition_keys(

@@ -31,7 +31,8 @@ def build_completeness_asset(market: MarketSpec, *, daily: bool) -> dg.AssetsDef
         description=(
             f"Bars of {', '.join(timeframes)} of market {market.name} against its calendar, per "
             "symbol and session: expected = present + quiet (a source saw that nothing traded) + "
-            f"missing; with the quality score 0 to 100. SQL: {market.name}.{name}."
+            "excused (halted, outside every history, not listed) + missing; why stands in "
+            f"{market.name}.gaps; with the quality score 0 to 100. SQL: {market.name}.{name}."
         ),
         metadata={"dagster/table_name": f"{market.name}.{name}"},
     )
@@ -51,7 +52,10 @@ def build_completeness_asset(market: MarketSpec, *, daily: bool) -> dg.AssetsDef
             "bars_expected": report.expected,
             "bars_present": report.present,
             "bars_quiet": report.quiet,
+            "bars_excused": report.excused,
             "bars_missing": report.missing,
+            "missing_by_reason": dg.MetadataValue.json(report.reasons),
+            "gaps_changed": report.gaps_changed,
             "worst": dg.MetadataValue.json(report.worst),
         }
         if not report.sessions:

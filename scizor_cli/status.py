@@ -355,11 +355,7 @@ def _show(report: StatusReport) -> None:
             for row in report.watchlist
         ]
         out.print(f"[bold]Watchlist[/]  {', '.join(parts)}")
-    if report.quarantined_rows is not None:
-        out.print(f"[bold]Quarantine[/] {report.quarantined_rows:,} rows refused")
-    if report.gaps:
-        said = [f"{row['gaps']:,} {row['status']}: {row['reason']}" for row in report.gaps]
-        out.print(f"[bold]Gaps[/] {'; '.join(said)} (see `scizor gaps`)")
+    _show_faults(report)
     _show_freshness(report.freshness)
     _show_runs(report.runs)
     for each in report.backfills:
@@ -387,6 +383,15 @@ def _backfill_line(found: dict[str, Any]) -> str:
     else:
         left = "under way"
     return f"{done}{failed}, {rows}, {left}"
+
+
+def _show_faults(report: StatusReport) -> None:
+    """Show how many rows were refused, and how many gaps there are to mend."""
+    if report.quarantined_rows is not None:
+        console().print(f"[bold]Quarantine[/] {report.quarantined_rows:,} rows refused")
+    if report.gaps:
+        said = [f"{row['gaps']:,} {row['status']}: {row['reason']}" for row in report.gaps]
+        console().print(f"[bold]Gaps[/]       {'; '.join(said)} (see `scizor gaps`)")
 
 
 def _server_line(server: ServerReport) -> str:

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from scizor_cli.worker import worker_command
 from scizor_core.markets import MARKETS
 from scizor_resources.collectors import COLLECTORS, paced
 from scizor_resources.dagster_home import prepare_dagster_home, process_environment
+from scizor_resources.embedded.keeper import POSTGRES, VALKEY, ServerKeeper, keeper_of
 from scizor_resources.embedded.ports import describe_port_owner, port_is_free
 from scizor_resources.errors import ServerError
 from scizor_resources.platform import Platform
@@ -25,6 +27,26 @@ from scizor_resources.reach import unreachable
 from scizor_resources.settings import Settings, load_settings
 
 READY_TIMEOUT_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that `up` keeps running, and where it says what happens to it."""
+
+    console: Console
+    supervisor: Supervisor
+    keeper: ServerKeeper
+
+    def look_after(self) -> None:
+        """Restart what has died, and say so.
+
+        Raises:
+            ServerError: a process dies again and again, though both servers are there.
+        """
+        away = self.keeper.away
+        for sentence in self.keeper.news():
+            self.console.print(f"[yellow]{sentence}[/]")
+        self.supervisor.check(self.console, away)
 
 
 def run_up(host: str | None = None, port: int | None = None, *, live: bool = False) -> None:
@@ -65,12 +87,15 @@ def run_up(host: str | None = None, port: int | None = None, *, live: bool = Fal
         code_port = _free_port()
         home = prepare_dagster_home(settings, platform.endpoints, code_port)
         supervisor.equip(process_environment(settings, platform.endpoints, home), home)
+        parts = Parts(console, supervisor, keeper_of(platform.servers, platform.endpoints))
+        parts.keeper.start()
         try:
             with console.status("Loading the asset graph, starting a worker ..."):
-                _start_children(console, supervisor, settings, (host, port), code_port, stopping)
-            _serve(console, supervisor, host, port, stopping)
+                _start_children(parts, settings, (host, port), code_port, stopping)
+            _serve(parts, host, port, stopping)
         finally:
             with console.status("Stopping ..."):
+                parts.keeper.stop()
                 supervisor.stop()
     finally:
         platform.close()
@@ -81,7 +106,10 @@ def _tell_of_live(console: Console, settings: Settings) -> None:
     """Say who is going to be asked, and who cannot be reached just now."""
     chains = {market: settings.chain(market) for market in MARKETS}
     for market, chain in chains.items():
-        console.print(f"{market}: {', '.join(chain)}, every five minutes while it is open")
+        console.print(
+            f"{market}: {', '.join(chain)}, while it is open tier 1 every minute, the others every "
+            "five; after the close until what comes late is in"
+        )
     ready = [paced(each, settings) for each in COLLECTORS if not each.missing(settings)]
     console.print(f"collectors: {', '.join(f'{each.name} {each.schedule}' for each in ready)}")
     if len(ready) < len(COLLECTORS):
@@ -126,54 +154,50 @@ def _stop_on_signals() -> Callable[[], bool]:
 
 
 def _start_children(
-    console: Console,
-    supervisor: Supervisor,
+    parts: Parts,
     settings: Settings,
     address: tuple[str, int],
     code_port: int,
     stopping: Callable[[], bool],
 ) -> None:
+    supervisor = parts.supervisor
     workspace = str(settings.home / "dagster" / "workspace.yaml")
     python = sys.executable
     supervisor.start(
         "code-server",
         [python, "-m", "dagster", "api", "grpc", "-m", "scizor_assets.definitions"]
         + ["-a", "defs", "-h", "127.0.0.1", "-p", str(code_port)],
+        (POSTGRES,),
     )
-    supervisor.start("worker", worker_command(settings.worker_concurrency))
+    supervisor.start("worker", worker_command(settings.worker_concurrency), (POSTGRES, VALKEY))
     # Webserver and daemon that find no code server start with an error and look again only later.
-    _wait_for_port(supervisor, console, code_port, stopping)
+    _wait_for_port(parts, code_port, stopping)
     supervisor.start(
         "webserver",
-        [python, "-m", "dagster_webserver", "-w", workspace]
+        [python, "-m", "scizor_assets.webserver", "-w", workspace]
         + ["-h", address[0], "-p", str(address[1])],
+        (POSTGRES,),
     )
-    supervisor.start("daemon", [python, "-m", "dagster._daemon", "run", "-w", workspace])
+    supervisor.start(
+        "daemon", [python, "-m", "dagster._daemon", "run", "-w", workspace], (POSTGRES,)
+    )
 
 
-def _wait_for_port(
-    supervisor: Supervisor, console: Console, port: int, stopping: Callable[[], bool]
-) -> None:
+def _wait_for_port(parts: Parts, port: int, stopping: Callable[[], bool]) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_SECONDS
     while not stopping() and time.monotonic() < deadline:
-        supervisor.check(console)
+        parts.look_after()
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.3)
 
 
-def _serve(
-    console: Console,
-    supervisor: Supervisor,
-    host: str,
-    port: int,
-    stopping: Callable[[], bool],
-) -> None:
+def _serve(parts: Parts, host: str, port: int, stopping: Callable[[], bool]) -> None:
     url = f"http://{host}:{port}"
     deadline = time.monotonic() + READY_TIMEOUT_SECONDS
-    with console.status("Starting the Dagster UI, the daemon and a worker ..."):
+    with parts.console.status("Starting the Dagster UI, the daemon and a worker ..."):
         while not _answers(url) and not stopping():
-            supervisor.check(console)
+            parts.look_after()
             if time.monotonic() > deadline:
                 raise ServerError(
                     f"The Dagster UI did not answer at {url} within {READY_TIMEOUT_SECONDS} s. "
@@ -181,9 +205,11 @@ def _serve(
                 )
             time.sleep(0.5)
     if not stopping():
-        console.print(f"\n[bold green]The Dagster UI is at {url}[/]   (Ctrl-C stops everything)")
+        parts.console.print(
+            f"\n[bold green]The Dagster UI is at {url}[/]   (Ctrl-C stops everything)"
+        )
     while not stopping():
-        supervisor.check(console)
+        parts.look_after()
         time.sleep(0.5)
 
 

@@ -6,6 +6,9 @@ import pandas as pd
 
 from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
 
+#: Which finer bars the bars of a timeframe are made of.
+FINER: dict[Timeframe, Timeframe] = {"5m": "1m", "15m": "5m"}
+
 #: What the contract of `market.bars` leaves room for.
 _LONGEST_SOURCE = 64
 

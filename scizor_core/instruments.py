@@ -1,7 +1,8 @@
 """Instruments, their dated listings, and entries of the watchlist, as plain records."""
 
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 
 from scizor_core.errors import InvalidInputError
 from scizor_core.markets import get_market
@@ -39,6 +40,23 @@ class Instrument:
         if self.listed_from is not None and last < self.listed_from:
             return f"not yet listed: first traded on {self.listed_from}"
         return None
+
+
+def in_turn(instruments: Sequence[Instrument]) -> list[Instrument]:
+    """Let an instrument begin where the one that had its code before has left.
+
+    Args:
+        instruments: those of a market; of one code in the order in which they left.
+    """
+    left: dict[str, date] = {}
+    out = []
+    for each in instruments:
+        since = left.get(each.symbol)
+        begins = max((day for day in (since, each.listed_from) if day is not None), default=None)
+        out.append(replace(each, listed_from=begins))
+        if each.delisted_on is not None:
+            left[each.symbol] = each.delisted_on + timedelta(days=1)
+    return out
 
 
 @dataclass(frozen=True)

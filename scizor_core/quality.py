@@ -1,16 +1,11 @@
-"""How good bars are: outliers, completeness against the calendar, and the score.
+"""How good bars are: outliers, and the parts of the score.
 
 Everything here is a statement about data that is already stored; nothing here changes a bar.
 """
 
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 
-import numpy as np
 import pandas as pd
-
-from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
-from scizor_core.sessions import SessionCalendar
 
 PRICE_CHANGE_LIMIT = 0.10
 VOLUME_RATIO_LIMIT = 5.0
@@ -20,6 +15,13 @@ SPREAD_LIMIT = 0.05
 _ROUNDING = 1e-9
 #: Bars before a window that `find_outliers` needs to judge the first bar of the window.
 OUTLIER_LOOKBACK_BARS = VOLUME_AVERAGE_BARS + 1
+
+#: How late the newest bars are of providers that say they are late. Australian prices of Yahoo come
+#: 20 minutes after the trade.
+PROVIDER_DELAY: dict[str, timedelta] = {
+    "yahoo": timedelta(minutes=20),
+    "alpaca-delayed_sip": timedelta(minutes=15),
+}
 
 OUTLIER_COLUMNS: tuple[str, ...] = ("instrument_id", "ts", "rule", "value", "limit")
 
@@ -64,107 +66,51 @@ def find_outliers(bars: pd.DataFrame, first_ts: pd.Timestamp | None = None) -> p
     )
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """Bars of one instrument, timeframe and session against the calendar.
-
-    `expected` = `present` + `quiet` + `missing`; `unexpected` are stored bars outside the grid
-    (a closing auction).
-    """
-
-    expected: int
-    present: int
-    quiet: int
-    missing: int
-    unexpected: int
-
-    @property
-    def ratio(self) -> float:
-        """Share of the expected bars that is accounted for, 1.0 where none is expected."""
-        return (self.present + self.quiet) / self.expected if self.expected else 1.0
-
-
-def expected_by(
-    calendar: SessionCalendar, session_date: datetime, timeframe: Timeframe, now: datetime
-) -> pd.DatetimeIndex:
-    """Return the bar starts of a session whose interval has ended at `now` (aware)."""
-    expected = calendar.expected(session_date.date(), timeframe)
-    if timeframe == "1d":
-        session = calendar.session(session_date.date())
-        return expected if session is not None and session.close <= now else expected[:0]
-    return expected[
-        expected + pd.Timedelta(minutes=TIMEFRAME_MINUTES[timeframe]) <= pd.Timestamp(now)
-    ]
-
-
-def measure_coverage(
-    expected: pd.DatetimeIndex,
-    present: pd.DatetimeIndex,
-    no_trades: list[tuple[pd.Timestamp, pd.Timestamp]],
-    timeframe: Timeframe,
-) -> Coverage:
-    """Compare what is stored with what the calendar expects.
+def coverage_ratio(*, expected: int, present: int, quiet: int, excused: int) -> float:
+    """Return the share of the bars that were to be had which is accounted for, 0 to 1.
 
     Args:
-        expected: bar starts to expect.
-        present: bar starts stored.
-        no_trades: intervals `[start, end)` in which nothing traded, as a source has seen; a bar
-            may lie in several of them that touch.
-        timeframe: timeframe of the bars.
+        expected: bars of the calendar.
+        present: of those, stored.
+        quiet: of those, known to have had no trade.
+        excused: of those, not to be had: halted, outside every history, not listed.
     """
-    if len(present) == len(expected) and present.equals(expected):
-        # Nearly every session of a listed stock; set operations cost fifty times as much.
-        return Coverage(len(expected), len(expected), 0, 0, 0)
-    absent = expected.difference(present)
-    quiet = np.zeros(len(absent), dtype=bool)
-    step = pd.Timedelta(minutes=TIMEFRAME_MINUTES[timeframe])
-    for start, end in _joined(no_trades):
-        quiet |= np.asarray((absent >= start) & (absent + step <= end))
-    return Coverage(
-        expected=len(expected),
-        present=len(expected) - len(absent),
-        quiet=int(quiet.sum()),
-        missing=int(len(absent) - quiet.sum()),
-        unexpected=len(present.difference(expected)),
-    )
+    due = expected - excused
+    return (present + quiet) / due if due else 1.0
 
 
-def _joined(
-    intervals: list[tuple[pd.Timestamp, pd.Timestamp]],
-) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
-    """Return the intervals in order, those that touch or overlap as one."""
-    joined: list[tuple[pd.Timestamp, pd.Timestamp]] = []
-    for start, end in sorted(intervals):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = joined[-1][0], max(joined[-1][1], end)
-        else:
-            joined.append((start, end))
-    return joined
+def validity_ratio(*, stored: int, refused: int, outliers: int) -> float:
+    """Return the share of received rows that was not refused, less half the share of outliers.
+
+    An outlier may well be real, so it costs half.
+
+    Args:
+        stored: bars of the session, those outside the grid included.
+        refused: rows of it in quarantine.
+        outliers: stored bars that a rule doubts.
+    """
+    received = stored + refused
+    validity = 1 - refused / received if received else 1.0
+    plausibility = 1 - min(outliers / stored, 1.0) / 2 if stored else 1.0
+    return validity * plausibility
 
 
-def quality_score(coverage: Coverage, *, outliers: int, quarantined: int) -> float:
+def agreement_ratio(*, stored: int, disputed: int) -> float:
+    """Return the share of stored bars that no other source has differently."""
+    return 1 - min(disputed / stored, 1.0) if stored else 1.0
+
+
+def provider_delay(source: str) -> timedelta:
+    """Return how late the bars of a row's source are by its own word."""
+    parts = source.split("+")
+    return max((PROVIDER_DELAY.get(part, timedelta()) for part in parts), default=timedelta())
+
+
+def quality_score(
+    coverage: float, validity: float = 1.0, agreement: float = 1.0, timeliness: float = 1.0
+) -> float:
     """Return the score of a session, 0 (nothing usable) to 100 (nothing to say against it).
 
-    score = 100 x coverage x validity x plausibility, where coverage is the accounted share of the
-    expected bars, validity the share of received rows that was not refused, and plausibility
-    1 - (bars with an outlier / present bars) / 2: an outlier may well be real, so it costs half.
+    Each part is a share, 0 to 1; the score is 100 times their product.
     """
-    received = coverage.present + coverage.unexpected + quarantined
-    validity = 1 - quarantined / received if received else 1.0
-    stored = coverage.present + coverage.unexpected
-    plausibility = 1 - min(outliers / stored, 1.0) / 2 if stored else 1.0
-    return round(100 * min(coverage.ratio, 1.0) * validity * plausibility, 2)
-
-
-def absent_runs(
-    expected: pd.DatetimeIndex, present: pd.DatetimeIndex, timeframe: Timeframe
-) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
-    """Return the intervals `[start, end)` of consecutive expected bars that are not present."""
-    absent = expected.difference(present)
-    if absent.empty:
-        return []
-    step = pd.Timedelta(minutes=TIMEFRAME_MINUTES[timeframe])
-    breaks = np.flatnonzero(np.diff(absent) > step) + 1
-    starts = [absent[0], *absent[breaks]]
-    ends = [*(absent[breaks - 1] + step), absent[-1] + step]
-    return list(zip(starts, ends, strict=True))
+    return round(100 * min(coverage, 1.0) * validity * agreement * timeliness, 2)

@@ -27,6 +27,7 @@ from scizor_resources.providers.base import (
     empty_rejected,
 )
 from scizor_resources.providers.gate import Counts, Gate
+from scizor_resources.verdicts import Finding, Reach, Verdicts
 
 #: Expected bars that are absent for at least this long, in a row, are a hole that the next provider
 #: is asked for. Shorter ones are what minutes without a trade look like.
@@ -74,6 +75,8 @@ class ChainAnswer:
         last_error: the last of those errors.
         calls: provider -> what it was asked and gave, in the order asked.
         incomplete: symbol -> the error in which its bars break off, where nobody had the rest.
+        findings: why expected bars that nobody had are absent.
+        seen: (symbol, start, end, provider) windows in which a provider has seen every trade.
         disagreements: bars of which a later provider has other values than the one that was
             kept, columns `DISAGREEMENT_COLUMNS`.
     """
@@ -83,6 +86,8 @@ class ChainAnswer:
     last_error: ProviderError | None = None
     calls: dict[str, ProviderCalls] = field(default_factory=dict)
     incomplete: dict[str, str] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    seen: list[tuple[str, datetime, datetime, str]] = field(default_factory=list)
     disagreements: pd.DataFrame = field(
         default_factory=lambda: pd.DataFrame(columns=list(DISAGREEMENT_COLUMNS))
     )
@@ -114,6 +119,7 @@ def fetch_through(sources: list[BarSource], request: BarRequest, *, now: datetim
         for part in holes.requests(whole_sessions=can.whole_sessions_only):
             _ask(source, part, holes, answer)
     answer.batch.empty_reasons = holes.reasons_without_bars()
+    answer.findings = holes.verdicts.findings()
     answer.incomplete = {
         symbol: answer.batch.errors[symbol] for symbol in holes.broken_off(answer.batch.errors)
     }
@@ -133,12 +139,14 @@ def _ask(source: BarSource, part: BarRequest, holes: "_Holes", answer: ChainAnsw
             calls.requests += gate.counts.requests - before.requests
             calls.retries += gate.counts.retries - before.retries
         holes.note(source.name, str(error), part.symbols)
+        holes.refused(source.name, part, error)
         return
     calls.requests += batch.requests
     calls.retries += batch.retries
     calls.records += len(batch.bars)
     calls.error = next(iter(batch.errors.values()), calls.error)
-    kept, others = holes.take(source.name, part, batch)
+    kept, others = holes.take(source, part, batch)
+    answer.seen += [(*window, source.name) for window in kept.covered]
     found = find_disagreements(answer.batch.bars, others, part.timeframe)
     if not found.empty:
         answer.disagreements = pd.concat(
@@ -151,7 +159,7 @@ class _Holes:
     """Which expected bars of which symbols are still open, and why."""
 
     def __init__(self, request: BarRequest, now: datetime) -> None:
-        self._request = request
+        self._request, self._now = request, now
         self._step = timedelta(minutes=TIMEFRAME_MINUTES[request.timeframe])
         self._calendar = get_calendar(request.market)
         self._sessions = self._sessions_of(request)
@@ -162,6 +170,9 @@ class _Holes:
         self._fresh = {ref.symbol for ref in request.symbols}
         self._reasons: dict[str, list[str]] = {ref.symbol: [] for ref in request.symbols}
         self._with_bars: set[str] = set()
+        self.verdicts = Verdicts(
+            request.timeframe, self._expected, self._expected + np.timedelta64(self._step)
+        )
 
     def _sessions_of(self, request: BarRequest) -> list[Session]:
         around = self._calendar.sessions(
@@ -257,7 +268,19 @@ class _Holes:
 
     # ---- what an answer fills
 
-    def take(self, source: str, part: BarRequest, batch: BarBatch) -> tuple[BarBatch, pd.DataFrame]:
+    def refused(self, source: str, part: BarRequest, error: ProviderError) -> None:
+        """Note that a source as a whole gave nothing for a part of the request."""
+        asked = self._asked(part)
+        for ref in part.symbols:
+            bars = asked & self._open[ref.symbol]
+            self.verdicts.failed(ref.symbol, bars, source, error, str(error))
+
+    def _asked(self, part: BarRequest) -> _Mask:
+        return (self._expected >= _naive(part.start)) & (self._expected < _naive(part.end))
+
+    def take(
+        self, source: BarSource, part: BarRequest, batch: BarBatch
+    ) -> tuple[BarBatch, pd.DataFrame]:
         """Return what of an answer fills holes, and its other bars; close what is filled."""
         kept = np.zeros(len(batch.bars), dtype=np.bool_)
         times = batch.bars["ts"].dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
@@ -283,12 +306,14 @@ class _Holes:
             answered = np.array([], dtype="datetime64[us]")
             if ref.symbol not in batch.errors:
                 answered = times[mine & (times >= _naive(part.start)) & (times < _naive(part.end))]
-            self._close(ref.symbol, part, times[mine & kept], answered, seen)
+            lacking = self._close(ref.symbol, part, times[mine & kept], answered, seen)
+            if lacking.any():
+                self._judge(ref.symbol, lacking, source, batch, times[mine])
             if (mine & kept).any():
                 self._with_bars.add(ref.symbol)
             why = batch.errors.get(ref.symbol) or batch.empty_reasons.get(ref.symbol)
             if why or not mine.any():
-                self.note(source, why or "has no bars", (ref,))
+                self.note(source.name, why or "has no bars", (ref,))
         self._fresh -= {ref.symbol for ref in part.symbols}
         return replace(batch, bars=batch.bars[kept], covered=covered), batch.bars[~kept]
 
@@ -299,7 +324,7 @@ class _Holes:
         filled: npt.NDArray[np.datetime64],
         answered: npt.NDArray[np.datetime64],
         seen: list[tuple[datetime, datetime]],
-    ) -> None:
+    ) -> _Mask:
         """Close what an answer has filled, seen to be quiet, or makes look quiet.
 
         A few absent minutes are quiet ones only between bars of the same answer: in a session of
@@ -312,17 +337,43 @@ class _Holes:
             filled: times of the bars that were kept.
             answered: times of all its bars; empty where it broke off.
             seen: windows in which it has seen every trade.
+
+        Returns:
+            The bars asked for that it neither had nor saw to be quiet.
         """
         still = self._open[symbol] & ~np.isin(self._expected, filled)
         for start, end in seen:
             still &= (self._expected < _naive(start)) | (self._expected >= _naive(end))
+        asked = self._asked(part)
+        lacking: _Mask = still & asked
         if self._request.timeframe != "1d":
-            asked = (self._expected >= _naive(part.start)) & (self._expected < _naive(part.end))
             with_bars = np.unique(self._session_of[np.isin(self._expected, answered)])
-            for first, last in _runs(still & asked & np.isin(self._session_of, with_bars)):
+            for first, last in _runs(lacking & np.isin(self._session_of, with_bars)):
                 if (last - first + 1) * self._step < timedelta(minutes=HOLE_MINUTES):
                     still[first : last + 1] = False
         self._open[symbol] = still
+        return lacking
+
+    def _judge(
+        self,
+        symbol: str,
+        lacking: _Mask,
+        source: BarSource,
+        batch: BarBatch,
+        answered: npt.NDArray[np.datetime64],
+    ) -> None:
+        """Note why a source that has answered does not have some of the bars."""
+        can, said = source.capabilities, batch.errors.get(symbol)
+        if said is not None:
+            self.verdicts.failed(symbol, lacking, source.name, batch.causes.get(symbol), said)
+            return
+        if can.own_files:
+            # A file is the truth about the sessions it has bars of.
+            there = np.unique(self._session_of[np.isin(self._expected, answered)])
+            lacking = lacking & np.isin(self._session_of, there)
+        span = can.max_age.get(self._request.timeframe)
+        reach = None if span is None else Reach(span, _naive(self._now - span))
+        self.verdicts.lacks(symbol, lacking, source.name, reach, own_files=can.own_files)
 
     def broken_off(self, symbols: Iterable[str]) -> list[str]:
         """Return those of the symbols that have bars and yet a hole."""
@@ -361,6 +412,7 @@ def _add_up(total: BarBatch, part: BarBatch) -> None:
     if not part.rejected.empty:
         total.rejected = pd.concat([each for each in (total.rejected, part.rejected) if len(each)])
     total.errors.update(part.errors)
+    total.causes.update(part.causes)
     total.covered.extend(part.covered)
     for reason, count in part.ignored.items():
         total.ignored[reason] = total.ignored.get(reason, 0) + count

@@ -7,12 +7,15 @@ A collector is one source feeding one asset. The table here is what schedules go
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from scizor_core.errors import InvalidInputError
 from scizor_resources.providers.registry import PROVIDERS
 from scizor_resources.settings import Settings
-from scizor_resources.stores.providers import DayRuns
+
+if TYPE_CHECKING:
+    # The warehouse behind it takes a second to load, and a look at the table should not.
+    from scizor_resources.stores.providers import DayRuns
 
 #: free: no key; key: a free account is enough; paid: nothing without a subscription.
 Tier = Literal["free", "key", "paid"]
@@ -91,7 +94,7 @@ class Collector:
             return [today]
         return [before] if newest.minute == 0 else [before, today]
 
-    def open_days(self, runs: Mapping[date, DayRuns], at: datetime) -> list[date]:
+    def open_days(self, runs: "Mapping[date, DayRuns]", at: datetime) -> list[date]:
         """Return the days that are over and still have to be asked for, the newest first.
 
         Those are days since the source was first asked, `OPEN_DAYS` back at most, for which it was
@@ -111,7 +114,7 @@ class Collector:
         days = [today - timedelta(days=back) for back in range(1, count + 1)]
         return [day for day in days if self._is_open(day, runs.get(day), at)][:OPEN_DAYS_AT_ONCE]
 
-    def _is_open(self, day: date, asked: DayRuns | None, at: datetime) -> bool:
+    def _is_open(self, day: date, asked: "DayRuns | None", at: datetime) -> bool:
         if asked is None:
             return True
         if asked.failures == 0:

@@ -49,6 +49,10 @@ run_coordinator:
         value:
           applyLimitPerUniqueValue: true
         limit: {pool_limit}
+    # A run that cannot be handed over because Valkey is away goes back into the queue, however long
+    # that takes; without this Dagster would fail it (`BrokerAway` of scizor_assets.launcher).
+    max_user_code_failure_retries: 1000000
+    user_code_failure_retry_delay: 5
 
 # A run whose worker has gone must not stay "started". Waiting for a worker is no failure, so that
 # the time to start is a day; the sensor lost_runs finds those that nobody will ever start.
@@ -58,11 +62,11 @@ run_monitoring:
   cancel_timeout_seconds: 60
   poll_interval_seconds: 15
 
-# Once more for a run that has gone with its worker. A step that failed has said why, and trying
-# again is for the step's own retry policy.
+# Again for a run that has gone with its worker or its database, which may happen to it more than
+# once. A step that failed has said why, and trying again is for the step's own retry policy.
 run_retries:
   enabled: true
-  max_retries: 1
+  max_retries: 3
   retry_on_asset_or_op_failure: false
 
 # Every event is in the storage; at DEBUG the worker's log would repeat them all.

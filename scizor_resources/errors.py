@@ -8,6 +8,7 @@ ScizorError
 │   ├── BadRequest         the request can never work: unknown symbol, range out of reach
 │   └── SchemaDrift        the answer does not have the agreed shape
 ├── WarehouseError         PostgreSQL refused or is out of reach
+│   └── WarehouseAway      the connection was lost or refused: worth another try
 ├── ArchiveError           a file of the archive is missing, damaged or not what it should be
 └── ServerError            an embedded server could not be started or reached
 """
@@ -66,6 +67,10 @@ class WarehouseError(ScizorError):
     """PostgreSQL cannot be reached, refuses, or has a schema that does not fit."""
 
 
+class WarehouseAway(WarehouseError):
+    """PostgreSQL is being restarted or cannot be reached; what was asked for may work later."""
+
+
 class ArchiveError(ScizorError):
     """A file of the archive is missing, damaged, or does not hold what it should."""
 
@@ -76,4 +81,4 @@ class ServerError(ScizorError):
 
 def is_retryable(error: BaseException) -> bool:
     """Say whether another try at the same call can succeed."""
-    return isinstance(error, TransientError | RateLimited)
+    return isinstance(error, TransientError | RateLimited | WarehouseAway)

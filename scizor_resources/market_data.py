@@ -23,6 +23,7 @@ from scizor_core.indicators import INDICATOR_COLUMNS
 from scizor_core.instruments import Instrument
 from scizor_core.markets import MARKETS, Timeframe, check_timeframe, get_market
 from scizor_core.sessions import get_calendar
+from scizor_resources.gap_reports import list_gaps
 from scizor_resources.platform import Platform
 from scizor_resources.read_only import DEFAULT_TIMEOUT_SECONDS, open_query
 from scizor_resources.settings import Settings
@@ -301,9 +302,10 @@ class MarketData:
             market: needed only where several markets have that code.
 
         Returns:
-            Index session_date (datetime64[us]); columns expected, present, quiet, missing,
-            unexpected, outliers, quarantined (bars), coverage (0..1), score (0..100), reason.
-            Sessions that were never measured are not in it.
+            Index session_date (datetime64[us]); columns expected, present, quiet, excused,
+            missing, unexpected, outliers, quarantined (bars), coverage, validity, agreement,
+            timeliness (0..1), score (0..100), reason. Sessions that were never measured are not
+            in it.
 
         Raises:
             UnknownSymbolError: no such symbol.
@@ -312,14 +314,70 @@ class MarketData:
         instrument = self.find(symbol, market)
         window = _window(instrument.market, "1d", start, end)
         frame = self._platform.warehouse.read(
-            "SELECT session_date, expected, present, quiet, missing, unexpected, outliers, "
-            "quarantined, coverage, score, reason FROM quality.completeness "
+            "SELECT session_date, expected, present, quiet, excused, missing, unexpected, "
+            "outliers, quarantined, coverage, validity, agreement, timeliness, score, reason "
+            "FROM quality.completeness "
             "WHERE instrument_id = $1::int AND timeframe = $2 AND session_date BETWEEN $3 AND $4 "
             "ORDER BY session_date",
             [instrument.instrument_id, check_timeframe(timeframe), window.first, window.last],
         )
         frame["session_date"] = pd.to_datetime(frame["session_date"]).astype("datetime64[us]")
         return frame.set_index("session_date")
+
+    def gaps(
+        self,
+        symbol: str,
+        timeframe: str | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        market: str | None = None,
+    ) -> pd.DataFrame:
+        """Return the intervals in which bars of a symbol are absent, each with its reason.
+
+        Args:
+            symbol: code in its market.
+            timeframe: "1m", "5m", "15m" or "1d"; by default all of them.
+            start: first session.
+            end: first session no longer wanted.
+            market: needed only where several markets have that code.
+
+        Returns:
+            One row per gap, in order of time: timeframe, session_date, start_ts, end_ts (UTC),
+            bars, reason, status, attempts, next_attempt_at, source, detail.
+
+        Raises:
+            UnknownSymbolError: no such symbol.
+            InvalidInputError: several markets have it, or a time cannot be read.
+        """
+        instrument = self.find(symbol, market)
+        window = _window(instrument.market, "1d", start, end)
+        rows = list_gaps(
+            self._platform.warehouse,
+            instrument_ids=[instrument.instrument_id],
+            timeframe=None if timeframe is None else check_timeframe(timeframe),
+            since=window.first,
+            until=None if end is None else window.last + timedelta(days=1),
+        )
+        columns = (
+            "timeframe",
+            "session_date",
+            "start_ts",
+            "end_ts",
+            "bars",
+            "reason",
+            "status",
+            "attempts",
+            "next_attempt_at",
+            "source",
+            "detail",
+        )
+        frame = pd.DataFrame(rows[::-1], columns=list(columns))
+        frame["session_date"] = pd.to_datetime(frame["session_date"]).astype("datetime64[us]")
+        for column in ("start_ts", "end_ts", "next_attempt_at"):
+            times = pd.to_datetime(frame[column], utc=True)
+            frame[column] = times.astype("datetime64[us, UTC]")
+        return frame
 
     def query(self, sql: str, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> pd.DataFrame:
         """Return the answer of one SELECT; it runs read-only.

@@ -20,6 +20,7 @@ from scizor_resources.alerts.notifier import Notifier
 from scizor_resources.alerts.rules import RuleBook
 from scizor_resources.alerts.store import AlertStore
 from scizor_resources.budget.breaker import ValkeyBreaker
+from scizor_resources.budget.configured import budget_of
 from scizor_resources.budget.limits import limits_of
 from scizor_resources.budget.link import ValkeyLink
 from scizor_resources.budget.spending import Price, SpendingGuard
@@ -32,6 +33,7 @@ from scizor_resources.pipeline.actions import ActionCollector
 from scizor_resources.pipeline.catalysts import EventPipeline
 from scizor_resources.pipeline.collect import BarCollector
 from scizor_resources.pipeline.completeness import CompletenessMeter
+from scizor_resources.pipeline.gap_ledger import GapLedger
 from scizor_resources.pipeline.stories import StoryPipeline
 from scizor_resources.providers.base import BarSource
 from scizor_resources.providers.coinspot.source import CoinspotSource
@@ -47,6 +49,7 @@ from scizor_resources.stores.archive import Archive
 from scizor_resources.stores.archive_files import ArchiveRoot
 from scizor_resources.stores.catalysts import CatalystStore
 from scizor_resources.stores.cold import ColdTier
+from scizor_resources.stores.due_gaps import DueGapStore
 from scizor_resources.stores.fundamentals import FundamentalStore
 from scizor_resources.stores.listings import Listings
 from scizor_resources.stores.on_chain import OnChainStore
@@ -172,6 +175,11 @@ class Platform:
     def quality(self) -> QualityStore:
         """Quarantine, gaps, completeness."""
         return QualityStore(self.warehouse)
+
+    @cached_property
+    def due_gaps(self) -> DueGapStore:
+        """Gaps that may be asked for again."""
+        return DueGapStore(self.warehouse)
 
     @cached_property
     def providers(self) -> ProviderStore:
@@ -315,9 +323,7 @@ class Platform:
 
     def budget(self, provider: str, lane: Lane = "backfill") -> ValkeyBudget:
         """Return a provider's share of calls as a lane sees it."""
-        shared = PROVIDERS[provider].shares_budget_of or provider
-        rate = getattr(self.settings, f"{shared}_requests_per_minute", None)
-        return ValkeyBudget(self.link, limits_of(_of_plan(shared, self.settings), rate), lane)
+        return budget_of(self.link, provider, self.settings, lane)
 
     def breaker(self, provider: str) -> ValkeyBreaker:
         """Return what keeps calls from a provider that is down."""
@@ -356,6 +362,7 @@ class Platform:
             providers=self.providers,
             sources=self.sources(market, lane),
             now=self.now,
+            lane=lane,
         )
 
     def action_collector(self) -> ActionCollector:
@@ -406,16 +413,13 @@ class Platform:
             MARKETS[market].name,
             warehouse=self.warehouse,
             reference=self.reference,
-            quality=self.quality,
             now=self.now,
         )
 
-
-def _of_plan(provider: str, settings: Settings) -> str:
-    """Return the name under which the limits of the user's plan stand."""
-    if provider == "cryptopanic" and settings.cryptopanic_plan != "developer":
-        return f"{provider}_{settings.cryptopanic_plan}"
-    return provider
+    @cached_property
+    def gap_ledger(self) -> GapLedger:
+        """What keeps the reason of every absent bar; every writer of bars tells it."""
+        return GapLedger(self.warehouse, self.reference, lambda: self.now())
 
 
 def _servers(settings: Settings) -> tuple[EmbeddedServers | None, Endpoints]:

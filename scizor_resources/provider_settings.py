@@ -222,6 +222,13 @@ class ProviderSettings(BaseSettings):
 
     x_bearer_token: SecretStr | None = Field(None, description="Bearer token of an X API app.")
     x_base_url: str | None = Field(None, description="Stands in for api.x.com.")
+    x_every_hours: int = Field(
+        6,
+        ge=1,
+        le=24,
+        description="Hours between two looks at X, a divisor of 24; each look pays for the posts "
+        "of the whole day so far.",
+    )
     x_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
     x_cost_per_call_usd: float = Field(0.0, ge=0, description=_COST)
 
@@ -278,6 +285,13 @@ class ProviderSettings(BaseSettings):
                 raise ValueError(
                     f"'{each}' is not a subreddit: write it as in 'ASX_Bets:asx,stocks'"
                 )
+        return value
+
+    @field_validator("x_every_hours")
+    @classmethod
+    def _divides_a_day(cls, value: int) -> int:
+        if 24 % value:
+            raise ValueError("write 1, 2, 3, 4, 6, 8, 12 or 24 hours")
         return value
 
     @field_validator("glassnode_metrics")

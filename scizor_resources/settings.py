@@ -64,6 +64,25 @@ class Settings(ProviderSettings):
         date(2013, 1, 1), description="First session of the intraday partitions."
     )
     daily_start: date = Field(date(2000, 1, 1), description="First month of the daily partitions.")
+    backfill_daily_days: int = Field(
+        730, ge=1, le=36_500, description="Calendar days of daily bars that backfills fill."
+    )
+    backfill_intraday_days: int = Field(
+        60,
+        ge=1,
+        le=36_500,
+        description="Calendar days of 1, 5 and 15 minute bars that backfills fill, as far as the "
+        "providers reach.",
+    )
+    backfill_symbols_per_run: int = Field(
+        50, ge=1, le=1000, description="Symbols that one run of a backfill has at most."
+    )
+    marts_every_seconds: int = Field(
+        300,
+        ge=60,
+        description="The marts are built anew at most so often while data comes in; a minute after "
+        "the last time where bars of a new symbol have come.",
+    )
     tape_dir: Path | None = Field(None, description="The tape directory; unset: SCIZOR_HOME/tape.")
     profile: Literal["live"] | None = Field(
         None, description="live: keyless real providers, refreshed while their markets are open."

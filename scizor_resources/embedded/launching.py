@@ -24,6 +24,7 @@ from scizor_resources.errors import ServerError
 LOG_LIMIT_BYTES = 10 * 1024**2
 # Crash recovery replays up to max_wal_size of log; a server that still works on it is not stuck.
 READY_TIMEOUT_SECONDS = 300.0
+_LONGEST_PAUSE_SECONDS = 0.25
 
 
 class Launcher:
@@ -120,7 +121,7 @@ class Launcher:
         A killed postmaster's children keep its shared memory for a moment, and PostgreSQL refuses
         to start until they are gone; that refusal alone is worth another try.
         """
-        started = time.monotonic()
+        started, pause = time.monotonic(), POLL_SECONDS
         while not kind.answers(self._state.sockets):
             elapsed = time.monotonic() - started
             ended = not is_running(self._state.servers[kind.name], kind)
@@ -131,7 +132,9 @@ class Launcher:
                     raise start_error(f"start {kind.title}", self._data(kind), said)
                 offset = self._launch(kind)
                 write_state(self._home, self._state)
-            time.sleep(POLL_SECONDS)
+            # Each question costs a PostgreSQL that recovers a process and a line of its log.
+            time.sleep(pause)
+            pause = min(1.5 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _said(self, kind: ServerKind, offset: int) -> str:
         with self._log(kind).open("rb") as file:

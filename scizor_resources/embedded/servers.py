@@ -158,6 +158,10 @@ class EmbeddedServers:
                     write_state(self.home, state)
         self._held = None
 
+    def needs(self, name: str) -> bool:
+        """Say whether the server of that name (`postgres`, `valkey`) is started by this object."""
+        return any(kind.name == name for kind in self._needed)
+
     def status(self) -> list[ServerStatus]:
         """Say which servers run, without starting or changing anything."""
         state = read_state(self.home)

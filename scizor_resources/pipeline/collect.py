@@ -7,34 +7,35 @@ Three ways a bar comes about, in this order:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from scizor_core.bars import resample_bars
+from scizor_core.bars import FINER, resample_bars
 from scizor_core.errors import ConfigError, InvalidInputError
-from scizor_core.instruments import Instrument
+from scizor_core.gaps import NO_TRADES, Claim, to_micros
+from scizor_core.instruments import Instrument, in_turn
 from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
-from scizor_core.quality import absent_runs
 from scizor_core.schemas.bars import BAR_COLUMNS, bar_faults, repeated_bars
 from scizor_core.sessions import get_calendar
 from scizor_resources.chain import ChainAnswer, ProviderCalls, fetch_through
 from scizor_resources.errors import ProviderError
+from scizor_resources.pipeline.gap_ledger import Findings, GapLedger, LedgerUpdate
 from scizor_resources.pipeline.reconcile import Reconciler
 from scizor_resources.providers.base import BarRequest, BarSource, SymbolRef
+from scizor_resources.providers.gate import Lane
 from scizor_resources.providers.tape import TapeSource
 from scizor_resources.stores.merging import WriteResult
 from scizor_resources.stores.providers import ProviderStore
-from scizor_resources.stores.quality import QualityStore, QuietInterval
+from scizor_resources.stores.quality import QualityStore
 from scizor_resources.stores.reference import ReferenceStore
 from scizor_resources.stores.warehouse import Warehouse
 
 #: A long range is written in pieces of this many days, so that a killed run keeps what it has.
 CHUNK_DAYS: dict[Timeframe, int] = {"1m": 31, "5m": 93, "15m": 93, "1d": 3660}
-
-_FINER: dict[Timeframe, Timeframe] = {"5m": "1m", "15m": "5m"}
 
 
 @dataclass
@@ -62,6 +63,7 @@ class CollectReport:
         held_back: bars not written because a better source's bar is stored.
         disagreements: bars that two sources have differently, newly found.
         error: the last error of a provider that failed as a whole and left symbols open.
+        ledger: what became of the gaps of the range.
     """
 
     sessions: int = 0
@@ -84,6 +86,7 @@ class CollectReport:
     held_back: int = 0
     disagreements: int = 0
     error: ProviderError | None = None
+    ledger: LedgerUpdate = field(default_factory=LedgerUpdate)
 
     @property
     def empty_reason(self) -> str | None:
@@ -110,6 +113,7 @@ class BarCollector:
         providers: disagreements between sources.
         sources: the market's providers in the order they are asked.
         now: clock, aware.
+        lane: what the collection is for; what it leaves absent counts as a try accordingly.
     """
 
     def __init__(
@@ -123,11 +127,13 @@ class BarCollector:
         providers: ProviderStore,
         sources: list[BarSource],
         now: Callable[[], datetime],
+        lane: Lane = "backfill",
     ) -> None:
-        self.market, self.timeframe = market, timeframe
+        self.market, self.timeframe, self._lane = market, timeframe, lane
         self._warehouse, self._reference, self._quality = warehouse, reference, quality
         self._providers, self._sources, self._now = providers, sources, now
         self._reconciler = Reconciler(warehouse, [source.name for source in sources])
+        self._ledger = GapLedger(warehouse, reference, now)
         self._calendar = get_calendar(market)
 
     def collect(
@@ -203,14 +209,25 @@ class BarCollector:
         instruments = self._universe(*window, symbols, report)
         report.asked |= {each.symbol for each in instruments}
         done: set[tuple[int, pd.Timestamp]] = set()
-        if self.timeframe in _FINER:
+        if self.timeframe in FINER:
             done = self._resample(window, instruments, report)
         unwatched = set[int]() if symbols is not None else self._unwatched(instruments)
+        learned = Findings()
         for tape_only in (False, True):
             group = [each for each in instruments if (each.instrument_id in unwatched) == tape_only]
             sources = self._chain(providers, tape_only=tape_only)
+            asks_all = len(sources) == len(self._chain(None, tape_only=tape_only))
             for request in self._requests(start, end, window, group, done, report):
-                self._ask(sources, request, done, report)
+                answer = self._ask(sources, request, done, report)
+                self._learn(answer, request, learned, asks_all=asks_all)
+        report.ledger += self._ledger.record(
+            self.market,
+            self.timeframe,
+            [session.session_date for session in sessions],
+            instruments,
+            findings=learned,
+            lane=self._lane,
+        )
 
     def _window(self, start: date, end: date) -> tuple[datetime, datetime] | None:
         if self.timeframe == "1d":
@@ -225,12 +242,12 @@ class BarCollector:
         report: CollectReport,
     ) -> list[Instrument]:
         if symbols is not None:
-            return _in_turn(self._reference.resolve(self.market, symbols))
+            return in_turn(self._reference.resolve(self.market, symbols))
         wanted = self._watched()
         for source in self._sources:
             if isinstance(source, TapeSource):
                 wanted |= set(source.symbols(self.market, self.timeframe, first, last))
-        finer = _FINER.get(self.timeframe)
+        finer = FINER.get(self.timeframe)
         if finer is not None:
             wanted |= set(self._warehouse.symbols_with_bars(self.market, finer, first, last))
         for symbol in sorted(wanted):
@@ -239,7 +256,7 @@ class BarCollector:
                 self._reference.ensure(self.market, symbol)
             except InvalidInputError as error:
                 report.missing[symbol] = str(error)
-        return _in_turn(self._reference.instruments(self.market, sorted(wanted)))
+        return in_turn(self._reference.instruments(self.market, sorted(wanted)))
 
     def _watched(self) -> set[str]:
         return {
@@ -260,7 +277,7 @@ class BarCollector:
         instruments: list[Instrument],
         report: CollectReport,
     ) -> set[tuple[int, pd.Timestamp]]:
-        finer = _FINER[self.timeframe]
+        finer = FINER[self.timeframe]
         ids = [each.instrument_id for each in instruments]
         bars = self._warehouse.read_bars(finer, *window, instrument_ids=ids)
         if bars.empty:
@@ -325,7 +342,7 @@ class BarCollector:
         request: BarRequest,
         done: set[tuple[int, pd.Timestamp]],
         report: CollectReport,
-    ) -> None:
+    ) -> ChainAnswer:
         answer = fetch_through(sources, request, now=self._now())
         ids = {ref.symbol: ref.instrument_id for ref in request.symbols}
         report.missing.update(self._reasons(answer))
@@ -355,7 +372,7 @@ class BarCollector:
             report.disagreements += self._providers.write_disagreements(self.timeframe, found, ids)
         report.got |= set(good["symbol"])
         self._write(settled.bars, report)
-        self._keep_quiet_times(answer, ids)
+        return answer
 
     def _reasons(self, answer: ChainAnswer) -> dict[str, str]:
         if self.timeframe != "15m":
@@ -378,55 +395,45 @@ class BarCollector:
         for source, count in bars["source"].value_counts().items():
             report.sources[str(source)] = report.sources.get(str(source), 0) + int(count)
 
-    def _keep_quiet_times(self, answer: ChainAnswer, ids: dict[str, int]) -> None:
-        """Keep, for what a source has fully seen, the intervals in which nothing traded."""
-        covered = [entry for entry in answer.batch.covered if entry[0] in ids]
-        if not covered or self.timeframe == "1d":
+    def _learn(
+        self, answer: ChainAnswer, request: BarRequest, learned: Findings, *, asks_all: bool
+    ) -> None:
+        """Keep what an answer says about bars that it does not have.
+
+        Where not every provider of the chain was asked, another one may have them: only what a
+        source has fully seen is kept then.
+        """
+        ids = {ref.symbol: ref.instrument_id for ref in request.symbols}
+        for found in answer.findings if asks_all else ():
+            claim = Claim(
+                to_micros(found.start),
+                to_micros(found.end),
+                found.reason,
+                found.detail,
+                found.source,
+            )
+            learned.claims.setdefault(ids[found.symbol], []).append(claim)
+        if self.timeframe == "1d":
             return
-        # Once for each symbol: a source that answers in small windows has seen hundreds of them.
-        traded = {symbol: self._traded(answer, symbol) for symbol, _, _ in covered}
-        intervals: list[QuietInterval] = []
-        for symbol, start, end in covered:
-            present, source = traded[symbol]
-            for session in self._calendar.sessions(
-                start.date() - timedelta(days=1), end.date() + timedelta(days=2)
-            ):
-                expected = self._calendar.expected(session.session_date, self.timeframe)
-                inside = (expected >= pd.Timestamp(start)) & (expected < pd.Timestamp(end))
-                intervals.extend(
-                    QuietInterval(ids[symbol], session.session_date, first, until, source)
-                    for first, until in absent_runs(expected[inside], present, self.timeframe)
-                )
-        seen = [(ids[symbol], start, end) for symbol, start, end in covered]
-        self._quality.write_no_trades(self.timeframe, intervals, seen)
-
-    def _traded(self, answer: ChainAnswer, symbol: str) -> tuple[pd.DatetimeIndex, str]:
-        """Return when a symbol traded according to an answer, and whose answer it is."""
-        bars, refused = answer.batch.bars, answer.batch.rejected
-        mine = bars[bars["symbol"] == symbol]
-        # Where a row was refused something did trade, only not in a way that can be kept.
-        unusable = pd.to_datetime(refused.loc[refused["symbol"] == symbol, "ts"], utc=True)
-        step = pd.Timedelta(minutes=TIMEFRAME_MINUTES[self.timeframe])
-        times = [pd.to_datetime(mine["ts"], utc=True), unusable.dropna().dt.floor(step)]
-        present = pd.DatetimeIndex(pd.concat(times), tz="UTC")
-        return present, str(mine["source"].iloc[0]) if len(mine) else "unknown"
+        for symbol, start, end, source in answer.seen:
+            claim = Claim(to_micros(start), to_micros(end), NO_TRADES, source=source)
+            learned.seen.setdefault(ids[symbol], []).append(claim)
+        for symbol in {entry[0] for entry in answer.seen}:
+            learned.traded.setdefault(ids[symbol], []).append(_traded(answer, symbol))
 
 
-def _in_turn(instruments: list[Instrument]) -> list[Instrument]:
-    """Let an instrument begin where the one that had its code before has left.
+def _traded(answer: ChainAnswer, symbol: str) -> npt.NDArray[np.int64]:
+    """Return when a symbol traded according to an answer, microseconds since 1970.
 
-    Args:
-        instruments: those of a market; of one code in the order in which they left.
+    Where a row was refused something did trade, only not in a way that can be kept.
     """
-    left: dict[str, date] = {}
-    out = []
-    for each in instruments:
-        since = left.get(each.symbol)
-        begins = max((day for day in (since, each.listed_from) if day is not None), default=None)
-        out.append(replace(each, listed_from=begins))
-        if each.delisted_on is not None:
-            left[each.symbol] = each.delisted_on + timedelta(days=1)
-    return out
+    bars, refused = answer.batch.bars, answer.batch.rejected
+    unusable = pd.to_datetime(refused.loc[refused["symbol"] == symbol, "ts"], utc=True).dropna()
+    parts = [
+        each.dt.tz_localize(None).to_numpy(dtype="datetime64[us]").astype(np.int64)
+        for each in (bars.loc[bars["symbol"] == symbol, "ts"], unusable)
+    ]
+    return np.concatenate(parts)
 
 
 def split_bars(

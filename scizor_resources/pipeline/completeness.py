@@ -1,26 +1,29 @@
-"""Compare stored bars with the calendar, session by session, and keep the result."""
+"""Measure the stored bars of a market against its calendar, session by session, and keep it.
 
+Collections keep the ledger of gaps as they write; this goes over it again with everything that the
+score needs, and mends what has come to differ in another way.
+"""
+
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from scizor_core.instruments import WatchlistEntry
+from scizor_core.gaps import OPEN_REASONS
+from scizor_core.instruments import Instrument, in_turn
 from scizor_core.markets import INTRADAY_TIMEFRAMES, Timeframe
-from scizor_core.quality import (
-    OUTLIER_LOOKBACK_BARS,
-    expected_by,
-    find_outliers,
-    measure_coverage,
-    quality_score,
-)
 from scizor_core.sessions import SessionCalendar, get_calendar
-from scizor_resources.stores.quality import QualityStore
+from scizor_resources.pipeline.gap_ledger import GapLedger, LedgerUpdate, collects
+from scizor_resources.pipeline.score_parts import measure_parts
+from scizor_resources.stores.gaps import CompletenessRow
 from scizor_resources.stores.reference import ReferenceStore
 from scizor_resources.stores.warehouse import Warehouse
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WORST = 10
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,10 @@ class CompletenessReport:
         expected: bars the calendar expects in all of them.
         present: of those, stored.
         quiet: of those, known to have had no trade.
-        missing: of those, absent for a reason not known yet.
+        excused: of those, not to be had: halted, outside every history, not listed.
+        missing: of those, absent for a reason that leaves them to be had.
+        reasons: reason -> missing bars.
+        gaps_changed: gaps that were written or removed.
         worst: the sessions with the most missing bars: symbol, timeframe, session, missing.
     """
 
@@ -42,8 +48,11 @@ class CompletenessReport:
     expected: int
     present: int
     quiet: int
+    excused: int
     missing: int
-    worst: list[dict[str, Any]]
+    reasons: dict[str, int] = field(default_factory=dict)
+    gaps_changed: int = 0
+    worst: list[dict[str, Any]] = field(default_factory=list)
 
 
 class CompletenessMeter:
@@ -53,7 +62,6 @@ class CompletenessMeter:
         market: name of the market.
         warehouse: where bars are.
         reference: symbols and watchlist.
-        quality: where the result goes.
         now: clock, aware; bars whose interval has not ended are not expected yet.
     """
 
@@ -63,12 +71,11 @@ class CompletenessMeter:
         *,
         warehouse: Warehouse,
         reference: ReferenceStore,
-        quality: QualityStore,
         now: Callable[[], datetime],
     ) -> None:
         self.market = market
-        self._warehouse, self._reference, self._quality = warehouse, reference, quality
-        self._now = now
+        self._warehouse, self._reference = warehouse, reference
+        self._ledger = GapLedger(warehouse, reference, now)
         self._calendar: SessionCalendar = get_calendar(market)
 
     def measure(
@@ -89,99 +96,59 @@ class CompletenessMeter:
         if symbols is not None:
             symbols = [each.symbol for each in self._reference.resolve(self.market, symbols)]
         timeframes: tuple[Timeframe, ...] = ("1d",) if daily else INTRADAY_TIMEFRAMES
-        rows = [
-            row
-            for timeframe in timeframes
-            for row in self._measure_timeframe(timeframe, start, end, symbols)
-        ]
-        changed = self._quality.write_completeness(rows)
+        total = LedgerUpdate()
+        for timeframe in timeframes:
+            total += self._measure_timeframe(timeframe, start, end, symbols)
         names = {
             each.instrument_id: each.symbol for each in self._reference.instruments(self.market)
         }
-        worst = sorted(rows, key=lambda row: -row["missing"])[:10]
-        return CompletenessReport(
-            sessions=len(rows),
-            changed=changed,
-            expected=sum(row["expected"] for row in rows),
-            present=sum(row["present"] for row in rows),
-            quiet=sum(row["quiet"] for row in rows),
-            missing=sum(row["missing"] for row in rows),
-            worst=[
-                {
-                    "symbol": names[row["instrument_id"]],
-                    "timeframe": row["timeframe"],
-                    "session": str(row["session_date"]),
-                    "missing": row["missing"],
-                    "reason": row["reason"],
-                }
-                for row in worst
-                if row["missing"]
-            ],
-        )
+        return _report(total, names)
 
     def _measure_timeframe(
         self, timeframe: Timeframe, start: date, end: date, symbols: Sequence[str] | None
-    ) -> list[dict[str, Any]]:
+    ) -> LedgerUpdate:
         bars = self._bars(timeframe, start, end)
+        chosen = self._chosen(timeframe, start, end, symbols, bars)
+        ids = {each.instrument_id: each.symbol for each in chosen}
+        parts = measure_parts(
+            self._warehouse,
+            self.market,
+            timeframe,
+            bars[bars["instrument_id"].isin(list(ids))],
+            (start, end),
+            ids,
+        )
+        dates = [each.session_date for each in self._calendar.sessions(start, end)]
+        return self._ledger.record(self.market, timeframe, dates, chosen, parts=parts)
+
+    def _chosen(
+        self,
+        timeframe: Timeframe,
+        start: date,
+        end: date,
+        symbols: Sequence[str] | None,
+        bars: pd.DataFrame,
+    ) -> list[Instrument]:
+        """Return what is watched, has bars, or was missed before and is not watched any more."""
         watched = {
             entry.symbol
             for entry in self._reference.watchlist(self.market, active_only=True)
-            if _collects(entry, timeframe)
+            if collects(entry, timeframe)
         }
-        every = self._reference.instruments(self.market)
-        with_bars = set(bars["instrument_id"])
-        chosen = [
+        concerned = set(bars["instrument_id"])
+        with self._warehouse.connect() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT instrument_id FROM quality.completeness WHERE timeframe = %s "
+                "AND session_date >= %s AND session_date < %s AND missing > 0",
+                [timeframe, start, end],
+            ).fetchall()
+        concerned |= {row["instrument_id"] for row in rows}
+        return [
             each
-            for each in every
-            if (each.symbol in watched or each.instrument_id in with_bars)
+            for each in in_turn(self._reference.instruments(self.market))
+            if (each.symbol in watched or each.instrument_id in concerned)
             and (symbols is None or each.symbol in symbols)
         ]
-        spans = self._spans(
-            timeframe, [each.instrument_id for each in chosen if each.symbol not in watched]
-        )
-        outliers = self._outliers(timeframe, bars)
-        quarantined = self._quarantined(timeframe, start, end)
-        # A session without any trade has no daily bar and is not known to have been quiet.
-        quiet = {} if timeframe == "1d" else self._no_trades(timeframe, start, end)
-        present = _by_session(bars)
-        nothing = pd.DatetimeIndex([], dtype="datetime64[us, UTC]")
-        rows = []
-        for session in self._calendar.sessions(start, end):
-            day = datetime.combine(session.session_date, time(), UTC)
-            expected = expected_by(self._calendar, day, timeframe, self._now())
-            for each in chosen:
-                key = (each.instrument_id, pd.Timestamp(session.session_date))
-                absence = each.absence_on(session.session_date, session.session_date) or _outside(
-                    spans.get(each.instrument_id), session.session_date
-                )
-                coverage = measure_coverage(
-                    nothing if absence else expected,
-                    present.get(key, nothing),
-                    quiet.get(key, []),
-                    timeframe,
-                )
-                refused = quarantined.get((each.symbol, session.session_date), 0)
-                odd = outliers.get(key, 0)
-                rows.append(
-                    {
-                        "instrument_id": each.instrument_id,
-                        "timeframe": timeframe,
-                        "session_date": session.session_date,
-                        "expected": coverage.expected,
-                        "present": coverage.present,
-                        "quiet": coverage.quiet,
-                        "missing": coverage.missing,
-                        "not_fetched": 0 if coverage.present else coverage.missing,
-                        "absent": coverage.missing if coverage.present else 0,
-                        "unexpected": coverage.unexpected,
-                        "outliers": odd,
-                        "quarantined": refused,
-                        "coverage": round(coverage.ratio, 6),
-                        "score": quality_score(coverage, outliers=odd, quarantined=refused),
-                        "reason": absence or _reason(coverage.present, coverage.missing),
-                    }
-                )
-        return rows
 
     def _bars(self, timeframe: Timeframe, start: date, end: date) -> pd.DataFrame:
         if timeframe == "1d":
@@ -193,117 +160,33 @@ class CompletenessMeter:
             window = bounds
         return self._warehouse.read_bars(timeframe, *window, market=self.market)
 
-    def _outliers(
-        self, timeframe: Timeframe, bars: pd.DataFrame
-    ) -> dict[tuple[int, pd.Timestamp], int]:
-        if bars.empty:
-            return {}
-        first = bars["ts"].min()
-        ids = [int(each) for each in bars["instrument_id"].unique()]
-        earlier = self._warehouse.read_bars_around(
-            timeframe, ids, first.to_pydatetime(), OUTLIER_LOOKBACK_BARS, before=True
-        )
-        found = find_outliers(pd.concat([each for each in (earlier, bars) if len(each)]), first)
-        found = found.drop_duplicates(["instrument_id", "ts"])
-        placed = found.merge(bars[["instrument_id", "ts", "session_date"]])
-        counts = placed.groupby(["instrument_id", "session_date"]).size()
-        return {(int(key[0]), key[1]): int(n) for key, n in counts.items()}  # type: ignore[index]  # the index has two levels
 
-    def _spans(
-        self, timeframe: Timeframe, instrument_ids: Sequence[int]
-    ) -> dict[int, tuple[date, date]]:
-        """Return first and last session with bars of instruments that nobody collects.
-
-        What a user has imported is all there will be: nothing is expected around it.
-        """
-        if not instrument_ids:
-            return {}
-        return self._warehouse.sessions_with_bars(timeframe, instrument_ids)
-
-    def _quarantined(
-        self, timeframe: Timeframe, start: date, end: date
-    ) -> dict[tuple[str, date], int]:
-        with self._warehouse.connect() as connection:
-            rows = connection.execute(
-                "SELECT symbol, ts FROM quality.quarantine WHERE dataset = 'bars' "
-                "AND market = %s AND timeframe = %s AND ts >= %s AND ts < %s",
-                [
-                    self.market,
-                    timeframe,
-                    datetime.combine(start, time(), UTC) - pd.Timedelta(days=1),
-                    datetime.combine(end, time(), UTC) + pd.Timedelta(days=1),
-                ],
-            ).fetchall()
-        if not rows:
-            return {}
-        frame = pd.DataFrame(rows)
-        frame["ts"] = pd.to_datetime(frame["ts"], utc=True).astype("datetime64[us, UTC]")
-        if timeframe == "1d":
-            frame["day"] = frame["ts"].dt.tz_localize(None).dt.normalize()
-        else:
-            frame["day"] = self._calendar.place(frame["ts"])
-        counts = frame.dropna(subset=["day"]).groupby(["symbol", "day"]).size()
-        return {(str(key[0]), key[1].date()): int(n) for key, n in counts.items()}  # type: ignore[index]  # the index has two levels
-
-    def _no_trades(
-        self, timeframe: Timeframe, start: date, end: date
-    ) -> dict[tuple[int, pd.Timestamp], list[tuple[pd.Timestamp, pd.Timestamp]]]:
-        """Return the quiet intervals per instrument and session.
-
-        What was seen at a finer timeframe counts for the coarser bars as well: a bucket of five
-        minutes is quiet when all of its minutes are.
-        """
-        finer = INTRADAY_TIMEFRAMES[: INTRADAY_TIMEFRAMES.index(timeframe) + 1]
-        with self._warehouse.connect() as connection:
-            rows = connection.execute(
-                "SELECT instrument_id, session_date, start_ts, end_ts FROM quality.gaps "
-                "WHERE reason = 'no trades' AND timeframe = ANY(%s) "
-                "AND session_date >= %s AND session_date < %s",
-                [list(finer), start, end],
-            ).fetchall()
-        found: dict[tuple[int, pd.Timestamp], list[tuple[pd.Timestamp, pd.Timestamp]]] = {}
-        for row in rows:
-            key = (row["instrument_id"], pd.Timestamp(row["session_date"]))
-            interval = pd.Timestamp(row["start_ts"]), pd.Timestamp(row["end_ts"])
-            found.setdefault(key, []).append(interval)
-        return found
+def _report(update: LedgerUpdate, names: dict[int, str]) -> CompletenessReport:
+    rows = update.rows
+    reasons: Counter[str] = Counter()
+    for row in rows:
+        counts = (row.feed_down, row.refused, row.absent, row.not_fetched)
+        reasons.update(dict(zip(OPEN_REASONS, counts, strict=True)))
+    worst = sorted(rows, key=lambda row: -row.missing)[:_WORST]
+    return CompletenessReport(
+        sessions=len(rows),
+        changed=update.changed,
+        expected=sum(row.expected for row in rows),
+        present=sum(row.present for row in rows),
+        quiet=sum(row.quiet for row in rows),
+        excused=sum(row.halted + row.outside_history + row.delisted for row in rows),
+        missing=sum(row.missing for row in rows),
+        reasons={reason: count for reason, count in reasons.items() if count},
+        gaps_changed=update.gaps_written + update.gaps_removed,
+        worst=[_shown(row, names) for row in worst if row.missing],
+    )
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _by_session(bars: pd.DataFrame) -> dict[tuple[int, pd.Timestamp], pd.DatetimeIndex]:
-    """Return the bar starts per instrument and session; `bars` come ordered by both."""
-    if bars.empty:
-        return {}
-    ids, days = bars["instrument_id"].to_numpy(), bars["session_date"].to_numpy()
-    edges = np.flatnonzero((ids[1:] != ids[:-1]) | (days[1:] != days[:-1])) + 1
-    starts, ends = [0, *edges.tolist()], [*edges.tolist(), len(bars)]
-    times = pd.DatetimeIndex(bars["ts"])
+def _shown(row: CompletenessRow, names: dict[int, str]) -> dict[str, Any]:
     return {
-        (int(ids[start]), pd.Timestamp(days[start])): times[start:end]
-        for start, end in zip(starts, ends, strict=True)
+        "symbol": names[row.instrument_id],
+        "timeframe": row.timeframe,
+        "session": str(row.session_date),
+        "missing": row.missing,
+        "reason": row.reason,
     }
-
-
-def _collects(entry: WatchlistEntry, timeframe: Timeframe) -> bool:
-    if timeframe == "1d":
-        return True
-    if timeframe == "1m":
-        return entry.collect_1min
-    return entry.collect_5min or entry.collect_1min
-
-
-def _outside(span: tuple[date, date] | None, session_date: date) -> str | None:
-    """Return why nothing is expected of an imported symbol on a day, None inside its span."""
-    if span is None or span[0] <= session_date <= span[1]:
-        return None
-    if session_date < span[0]:
-        return f"not on the watchlist; imported from {span[0]} on"
-    return f"not on the watchlist; imported until {span[1]}"
-
-
-def _reason(present: int, missing: int) -> str:
-    if not missing:
-        return "complete"
-    return "not yet fetched" if not present else "absent in every source asked"

@@ -18,6 +18,7 @@ from scizor_resources.stores.copy_format import (
     PACKED_BAR_BYTES,
     first_ts,
     unpack_bars,
+    unpack_times,
 )
 
 READ_BAR_COLUMNS: tuple[str, ...] = (
@@ -84,6 +85,31 @@ def packed_bars(
             f"FROM ({rows}) AS b GROUP BY b.instrument_id, b.source, b.part",
             parameters,
         ).fetchall()
+
+
+def stored_times(
+    connection: psycopg.Connection[Row],
+    timeframe: Timeframe,
+    start: datetime,
+    end: datetime,
+    instrument_ids: Sequence[int],
+) -> dict[int, npt.NDArray[np.int64]]:
+    """Return instrument_id -> its stored bar starts in `[start, end)`, microseconds since 1970."""
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(
+            "SELECT instrument_id, string_agg(timestamptz_send(ts), '') AS times "
+            "FROM market.bars WHERE timeframe = %s AND ts >= %s AND ts < %s "
+            "AND instrument_id = ANY(%s) GROUP BY 1",
+            [timeframe, start, end, _ints(instrument_ids)],
+        ).fetchall()
+    return {row["instrument_id"]: unpack_times(row["times"]) for row in rows}
+
+
+def times_of(bars: pd.DataFrame) -> dict[int, npt.NDArray[np.int64]]:
+    """Return instrument_id -> bar starts of a frame, microseconds since 1970."""
+    ids = bars["instrument_id"].to_numpy()
+    times = bars["ts"].dt.tz_localize(None).to_numpy(dtype="datetime64[us]").astype(np.int64)
+    return {int(each): np.sort(times[ids == each]) for each in np.unique(ids)}
 
 
 def bar_frame(blobs: list[Row], symbols: Mapping[int, str]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import adbc_driver_postgresql.dbapi as adbc
 import psycopg
 from psycopg.rows import dict_row
 
-from scizor_resources.errors import WarehouseError
+from scizor_resources.errors import WarehouseAway, WarehouseError
 
 #: What a merge may use to hash the staged rows, and a read to gather bars; with the 4 MB that
 #: servers have by default both go to disk.
@@ -19,14 +19,65 @@ _WORK_MEMORY = "128MB"
 Row = dict[str, Any]
 
 
+#: What PostgreSQL says while it stops, starts or recovers; 08 is the class of lost connections.
+_STOPPING = frozenset({"57P01", "57P02", "57P03"})
+_LOST_CONNECTION = "08"
+#: In libpq's words.
+_CUT_OFF = (
+    "terminating connection",
+    "server closed the connection",
+    "connection to server",
+    "no connection to the server",
+)
+
+
 @contextmanager
 def database_errors() -> Iterator[None]:
-    """Turn the drivers' errors into `WarehouseError`."""
+    """Turn the drivers' errors into `WarehouseError`.
+
+    Raises:
+        WarehouseAway: the connection was lost or refused.
+        WarehouseError: any other refusal.
+    """
     try:
         yield
     except (adbc.Error, psycopg.Error) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise WarehouseError(f"PostgreSQL refused or did not answer: {first}.") from error
+        if is_away(error):
+            raise WarehouseAway(f"PostgreSQL did not answer: {_first_line(error)}.") from error
+        sentence = f"PostgreSQL refused or did not answer: {_first_line(error)}."
+        raise WarehouseError(sentence) from error
+
+
+@contextmanager
+def lost_connections() -> Iterator[None]:
+    """Turn the loss of a connection into `WarehouseAway`; other errors stay what they are.
+
+    Raises:
+        WarehouseAway: the connection was lost or refused.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        if not is_away(error):
+            raise
+        raise WarehouseAway(f"PostgreSQL did not answer: {_first_line(error)}.") from error
+
+
+def is_away(error: BaseException) -> bool:
+    """Say whether an error of a driver means that PostgreSQL is not there, for now."""
+    if not isinstance(error, psycopg.OperationalError | adbc.Error):
+        return False
+    code = error.sqlstate or ""
+    if code:
+        return code in _STOPPING or code.startswith(_LOST_CONNECTION)
+    # The ADBC driver has one class for a connection that was cut and for other failures.
+    return isinstance(error, psycopg.OperationalError) or any(
+        words in str(error) for words in _CUT_OFF
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 class KeptConnection:

@@ -163,6 +163,11 @@ def unpack_bars(blobs: list[bytes]) -> dict[str, npt.NDArray[Any]]:
     return columns
 
 
+def unpack_times(blob: bytes) -> npt.NDArray[np.int64]:
+    """Return instants that `timestamptz_send` has packed, ascending, in microseconds since 1970."""
+    return np.sort(np.frombuffer(blob, dtype=">i8").astype(np.int64)) + _EPOCH_US
+
+
 def first_ts(blob: bytes) -> int:
     """Return the `ts` of a blob's first row, in microseconds since 2000-01-01."""
     return int.from_bytes(blob[:8], "big", signed=True)

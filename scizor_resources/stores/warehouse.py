@@ -18,6 +18,8 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import adbc_driver_postgresql.dbapi as adbc
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import psycopg
 import pyarrow as pa
@@ -27,13 +29,15 @@ from scizor_core.archive import months_within
 from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
 from scizor_core.schemas.bars import BAR_COLUMNS, validate_bars
 from scizor_core.schemas.indicators import INDICATOR_ROW_COLUMNS, validate_indicators
-from scizor_resources.errors import WarehouseError
+from scizor_resources.errors import WarehouseAway
 from scizor_resources.stores.archive_files import FileMissingError
 from scizor_resources.stores.bar_frames import (
     bar_frame,
     bars_around,
     packed_bars,
+    stored_times,
     symbols_of,
+    times_of,
     to_pandas,
 )
 from scizor_resources.stores.cold import (
@@ -43,7 +47,12 @@ from scizor_resources.stores.cold import (
     obv_before,
     released_files,
 )
-from scizor_resources.stores.connection import KeptConnection, Row, database_errors
+from scizor_resources.stores.connection import (
+    KeptConnection,
+    Row,
+    database_errors,
+    lost_connections,
+)
 from scizor_resources.stores.merging import (
     LOAD_ROWS,
     Month,
@@ -115,16 +124,16 @@ class Warehouse:
         """Open a connection whose rows are dicts; commits at the end, rolls back on an error.
 
         Raises:
-            WarehouseError: PostgreSQL cannot be reached.
+            WarehouseAway: PostgreSQL cannot be reached, or the connection was lost.
         """
         try:
             connection = psycopg.connect(self._url, row_factory=dict_row)
         except psycopg.OperationalError as error:
-            raise WarehouseError(
+            raise WarehouseAway(
                 f"PostgreSQL cannot be reached: {str(error).strip().splitlines()[0]}. Check that "
                 "the server runs (`scizor status`) and SCIZOR_DATABASE_URL."
             ) from error
-        with connection:
+        with lost_connections(), connection:
             yield connection
 
     def write_bars(self, bars: pd.DataFrame) -> WriteResult:
@@ -227,6 +236,31 @@ class Warehouse:
             with connection.transaction():
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 yield connection
+
+    def bar_times(
+        self, timeframe: Timeframe, start: datetime, end: datetime, instrument_ids: Sequence[int]
+    ) -> dict[int, npt.NDArray[np.int64]]:
+        """Return instrument_id -> starts of its bars with `start <= ts < end`, keys only.
+
+        Returns:
+            Microseconds since 1970, UTC, ascending; instruments without bars are absent.
+
+        Raises:
+            WarehouseError: PostgreSQL refused.
+            ArchiveError: a file of a released month is missing or cannot be read.
+        """
+        ids = list(instrument_ids)
+        with self._snapshot() as connection:
+            found = stored_times(connection, timeframe, start, end, ids)
+            if self._cold is None or not released_files(connection, timeframe, ids, start, end):
+                return found
+        return times_of(self.read_bars(timeframe, start, end, instrument_ids=ids))
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection[Row]]:
+        """Lend the kept writing connection within a transaction."""
+        with self._writer.lend() as connection, connection.transaction():
+            yield connection
 
     def symbols_with_bars(
         self, market: str, timeframe: Timeframe, start: datetime, end: datetime

@@ -20,6 +20,7 @@ from scizor_resources.providers.base import (
     empty_rejected,
     normalise_bars,
 )
+from scizor_resources.providers.gate import Lane
 from scizor_resources.providers.simulated import SimulatedSource
 from scizor_resources.tape.importer import ImportSpec, import_file
 
@@ -111,6 +112,7 @@ def collector(
     *sources: BarSource,
     market: str = "asx",
     now: Callable[[], datetime] = lambda: SIMULATED_NOW,
+    lane: Lane = "backfill",
 ) -> BarCollector:
     return BarCollector(
         market,
@@ -121,6 +123,7 @@ def collector(
         providers=platform.providers,
         sources=list(sources),
         now=now,
+        lane=lane,
     )
 
 

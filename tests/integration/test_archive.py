@@ -479,7 +479,13 @@ def test_killed_while_a_month_is_restored_it_can_be_restored_again(
     assert_frame_equal(everything(stocked), before)
 
 
-@pytest.mark.parametrize("wanted", ["renamed", "deleted"])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        step if step in ("renamed", "deleted") else pytest.param(step, marks=pytest.mark.slow)
+        for step in STEPS
+    ],
+)
 def test_a_process_killed_in_the_middle_loses_nothing(stocked: Platform, wanted: str) -> None:
     before = everything(stocked)
     arguments = [stocked.endpoints.libpq_url, stocked.settings.archive_location, wanted]

@@ -104,7 +104,8 @@ def test_a_session_becomes_bars_indicators_and_completeness_with_every_check_pas
     checks = checks_of(result)
     expected = {f"asx/bars_{each}:{name}" for each in ("1m", "5m", "15m") for name in BAR_CHECKS}
     expected |= {f"asx/indicators_{each}:one_row_per_bar" for each in ("1m", "5m", "15m")}
-    assert set(checks) == expected | {"asx/completeness:coverage"}
+    expected |= {f"asx/completeness:{name}" for name in ("adds_up", "coverage")}
+    assert set(checks) == expected
     failed = {name for name, each in checks.items() if not each.passed}
     assert failed <= {name for name in checks if name.endswith(":outliers")}
     counts = query(

@@ -72,13 +72,13 @@ def test_absent_minutes_are_missing_as_long_as_nobody_saw_that_nothing_traded(
     row = row_of(platform, "CBA", "1m")
     assert (row["present"], row["quiet"], row["missing"]) == (270, 0, 90)
     assert (row["coverage"], row["score"]) == (0.75, 75)
-    assert row["reason"] == "absent in every source asked"
+    assert row["reason"] == "absent in every source"
     assert report.worst[0] == {
         "symbol": "CBA",
         "timeframe": "1m",
         "session": "2022-01-04",
         "missing": 90,
-        "reason": "absent in every source asked",
+        "reason": "absent in every source",
     }
 
 
@@ -121,11 +121,13 @@ def test_the_closing_auction_is_stored_and_not_expected(platform: Platform) -> N
     assert (row["present"], row["unexpected"], row["expected"]) == (1, 1, 360)
 
 
-def test_a_delisted_symbol_expects_nothing_and_says_why(platform: Platform) -> None:
+def test_a_day_after_delisting_is_excused_and_says_why(platform: Platform) -> None:
     meter = platform.completeness_meter("asx")
     meter.measure(date(2022, 1, 19), date(2022, 1, 21), daily=False, symbols=["APT"])
     last, after = (row_of(platform, "APT", "5m", date(2022, 1, day)) for day in (19, 20))
-    assert (last["expected"], after["expected"], after["coverage"]) == (72, 0, 1)
+    assert (last["expected"], last["delisted"], last["missing"]) == (72, 0, 72)
+    assert (after["expected"], after["delisted"], after["missing"]) == (72, 72, 0)
+    assert (after["coverage"], after["excused"]) == (1, 72)
     assert after["reason"].startswith("delisted: last traded on 2022-01-19")
 
 

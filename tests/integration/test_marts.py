@@ -172,13 +172,21 @@ def _insert_the_past(connection: psycopg.Connection[Any]) -> None:
         )
     for instrument, timeframe, expected, present in ((1, "1m", 360, 3), (4, "1d", 1, 1)):
         connection.execute(
-            "INSERT INTO quality.completeness VALUES "
-            "(%s, %s, %s, %s, %s, 0, %s, 0, 1, 2, %s, 50, 'not yet fetched', %s)",
+            "INSERT INTO quality.completeness (instrument_id, timeframe, session_date, expected, "
+            "present, quiet, missing, not_fetched, unexpected, outliers, quarantined, coverage, "
+            "score, reason, updated_at) "
+            "VALUES (%s, %s, %s, %s, %s, 0, %s, %s, 0, 1, 2, %s, 50, 'not yet fetched', %s)",
             (
                 instrument, timeframe, session, expected, present, expected - present,
-                present / expected, FIRST_ARRIVAL,
+                expected - present, present / expected, FIRST_ARRIVAL,
             ),
         )  # fmt: skip
+    connection.execute(
+        "INSERT INTO quality.gaps (instrument_id, timeframe, session_date, start_ts, end_ts, "
+        "reason, source, status, next_attempt_at) VALUES (1, '1m', %s, %s, %s, 'not yet fetched', "
+        "'', 'open', %s)",
+        (session, OPENING + timedelta(minutes=3), OPENING + timedelta(hours=6), SECOND_ARRIVAL),
+    )
 
 
 def _insert_the_changes(connection: psycopg.Connection[Any]) -> None:

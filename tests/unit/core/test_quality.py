@@ -1,6 +1,6 @@
-"""Outliers, coverage and score, against figures worked out by hand, and the laws of coverage."""
+"""Outliers and the parts of the score, against figures worked out by hand."""
 
-from datetime import UTC, date, datetime
+from datetime import timedelta
 
 import pandas as pd
 import pytest
@@ -8,18 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scizor_core.quality import (
-    Coverage,
-    absent_runs,
-    expected_by,
+    agreement_ratio,
+    coverage_ratio,
     find_outliers,
-    measure_coverage,
+    provider_delay,
     quality_score,
+    validity_ratio,
 )
-from scizor_core.sessions import get_calendar
 
 OPEN = pd.Timestamp("2022-01-04 14:30", tz="UTC")
 MINUTE = pd.Timedelta(minutes=1)
-GRID = pd.date_range(OPEN, periods=60, freq="min").as_unit("us")
 
 
 def series(
@@ -102,112 +100,64 @@ def test_what_is_found_does_not_depend_on_later_bars(
     assert [row for row in found(bars) if row[0] < len(known)] == found(known)
 
 
-subsets = st.sets(st.sampled_from(list(GRID)))
-intervals = st.lists(
-    st.tuples(st.integers(0, 59), st.integers(1, 20)).map(
-        lambda pair: (GRID[pair[0]], GRID[pair[0]] + pair[1] * MINUTE)
-    ),
-    max_size=5,
+@pytest.mark.parametrize(
+    ("counts", "ratio"),
+    [
+        ({"expected": 390, "present": 240, "quiet": 0, "excused": 0}, 240 / 390),
+        ({"expected": 390, "present": 240, "quiet": 100, "excused": 50}, 1.0),
+        ({"expected": 390, "present": 0, "quiet": 0, "excused": 390}, 1.0),
+        ({"expected": 0, "present": 0, "quiet": 0, "excused": 0}, 1.0),
+        ({"expected": 100, "present": 30, "quiet": 10, "excused": 20}, 0.5),
+    ],
+    ids=["missing", "all explained", "all excused", "nothing expected", "half"],
 )
-
-
-@given(expected=subsets, present=subsets, no_trades=intervals)
-def test_expected_is_present_and_quiet_and_missing(
-    expected: set[pd.Timestamp],
-    present: set[pd.Timestamp],
-    no_trades: list[tuple[pd.Timestamp, pd.Timestamp]],
-) -> None:
-    coverage = measure_coverage(
-        pd.DatetimeIndex(sorted(expected), dtype="datetime64[us, UTC]"),
-        pd.DatetimeIndex(sorted(present), dtype="datetime64[us, UTC]"),
-        no_trades,
-        "1m",
-    )
-    quiet = {
-        each
-        for each in expected - present
-        if any(start <= each and each + MINUTE <= end for start, end in no_trades)
-    }
-    assert coverage == Coverage(
-        expected=len(expected),
-        present=len(expected & present),
-        quiet=len(quiet),
-        missing=len(expected - present - quiet),
-        unexpected=len(present - expected),
-    )
-    assert coverage.expected == coverage.present + coverage.quiet + coverage.missing
-    assert 0 <= coverage.ratio <= 1
-
-
-def test_a_bucket_is_quiet_when_all_its_minutes_are_in_intervals_that_touch() -> None:
-    expected = pd.DatetimeIndex([OPEN, OPEN + 5 * MINUTE, OPEN + 10 * MINUTE])
-    no_trades = [
-        (OPEN + 2 * MINUTE, OPEN + 5 * MINUTE),
-        (OPEN, OPEN + 2 * MINUTE),
-        (OPEN + 5 * MINUTE, OPEN + 9 * MINUTE),
-    ]
-    coverage = measure_coverage(expected, expected[2:], no_trades, "5m")
-    assert (coverage.present, coverage.quiet, coverage.missing) == (1, 1, 1)
-
-
-@given(present=subsets)
-def test_absent_runs_are_the_missing_bars_in_whole_stretches(present: set[pd.Timestamp]) -> None:
-    runs = absent_runs(GRID, pd.DatetimeIndex(sorted(present), dtype="datetime64[us, UTC]"), "1m")
-    inside = [each for each in GRID if any(start <= each < end for start, end in runs)]
-    assert inside == [each for each in GRID if each not in present]
-    assert all(first[1] < second[0] for first, second in zip(runs, runs[1:], strict=False))
-
-
-def test_absent_runs_by_hand() -> None:
-    present = GRID[[0, 1, 4, 5]]
-    assert absent_runs(GRID[:8], present, "1m") == [
-        (GRID[2], GRID[4]),
-        (GRID[6], GRID[8]),
-    ]
+def test_coverage_counts_what_was_to_be_had(counts: dict[str, int], ratio: float) -> None:
+    assert coverage_ratio(**counts) == ratio
 
 
 @pytest.mark.parametrize(
-    ("coverage", "outliers", "quarantined", "score"),
+    ("counts", "ratio"),
     [
-        (Coverage(100, 100, 0, 0, 0), 0, 0, 100.0),
-        (Coverage(100, 90, 10, 0, 0), 0, 0, 100.0),
-        (Coverage(100, 80, 0, 20, 0), 0, 0, 80.0),
-        (Coverage(100, 100, 0, 0, 0), 10, 0, 95.0),
-        (Coverage(100, 75, 0, 25, 0), 0, 25, 56.25),
-        (Coverage(100, 0, 0, 100, 0), 0, 0, 0.0),
-        (Coverage(0, 0, 0, 0, 0), 0, 0, 100.0),
-        (Coverage(10, 5, 0, 5, 0), 99, 0, 25.0),
+        ({"stored": 100, "refused": 0, "outliers": 0}, 1.0),
+        ({"stored": 100, "refused": 0, "outliers": 10}, 0.95),
+        ({"stored": 75, "refused": 25, "outliers": 0}, 0.75),
+        ({"stored": 5, "refused": 0, "outliers": 99}, 0.5),
+        ({"stored": 0, "refused": 0, "outliers": 0}, 1.0),
+        ({"stored": 0, "refused": 3, "outliers": 0}, 0.0),
     ],
-    ids=[
-        "complete",
-        "quiet counts",
-        "missing",
-        "an outlier costs half",
-        "refused rows",
-        "nothing",
-        "nothing to expect",
-        "nothing but outliers",
-    ],
+    ids=["all good", "an outlier costs half", "refused rows", "outliers", "nothing", "refused"],
 )
-def test_the_score_by_hand(
-    coverage: Coverage, outliers: int, quarantined: int, score: float
-) -> None:
-    assert quality_score(coverage, outliers=outliers, quarantined=quarantined) == score
+def test_validity_by_hand(counts: dict[str, int], ratio: float) -> None:
+    assert validity_ratio(**counts) == ratio
+
+
+def test_bars_that_another_source_has_differently_cost_agreement() -> None:
+    assert agreement_ratio(stored=200, disputed=3) == 0.985
+    assert agreement_ratio(stored=0, disputed=0) == 1.0
 
 
 @pytest.mark.parametrize(
-    ("now", "timeframe", "count"),
-    [
-        ("2022-01-04 14:29", "1m", 0),
-        ("2022-01-04 14:31", "1m", 1),
-        ("2022-01-04 14:34:59", "5m", 0),
-        ("2022-01-04 14:35", "5m", 1),
-        ("2022-01-04 20:59", "1d", 0),
-        ("2022-01-04 21:00", "1d", 1),
-        ("2022-01-05 00:00", "1m", 390),
-    ],
+    ("source", "minutes"),
+    [("yahoo", 20), ("alpaca-delayed_sip+yahoo", 20), ("kraken", 0)],
 )
-def test_only_bars_that_have_ended_are_expected(now: str, timeframe: str, count: int) -> None:
-    at = datetime.fromisoformat(now).replace(tzinfo=UTC)
-    day = datetime.combine(date(2022, 1, 4), datetime.min.time(), UTC)
-    assert len(expected_by(get_calendar("us"), day, timeframe, at)) == count
+def test_a_joined_bar_is_as_late_as_its_latest_part(source: str, minutes: int) -> None:
+    assert provider_delay(source) == timedelta(minutes=minutes)
+
+
+def test_the_worked_example_of_the_documentation() -> None:
+    # CBA, one session of 1m: 360 expected, 20 halted, 323 stored, 3 quiet, 14 missing; 3 of the
+    # stored bars are outliers, 2 rows were refused, another source has 4 bars differently, and 8
+    # of 300 bars that came live were late.
+    coverage = coverage_ratio(expected=360, present=323, quiet=3, excused=20)
+    validity = validity_ratio(stored=323, refused=2, outliers=3)
+    agreement = agreement_ratio(stored=323, disputed=4)
+    assert coverage == pytest.approx(0.958824, abs=1e-6)
+    assert validity == pytest.approx(0.989231, abs=1e-6)
+    assert agreement == pytest.approx(0.987616, abs=1e-6)
+    assert quality_score(coverage, validity, agreement, 292 / 300) == 91.18
+
+
+def test_the_score_is_the_product_of_its_parts() -> None:
+    assert quality_score(0.5, 0.8, 0.9, 1.0) == 36.0
+    assert quality_score(1.0) == 100.0
+    assert quality_score(0.0) == 0.0
