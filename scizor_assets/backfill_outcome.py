@@ -19,8 +19,6 @@ from scizor_resources.backfill_progress import (
 )
 from scizor_resources.platform import Platform
 
-#: What Ctrl-C becomes while a run is executed in this process.
-INTERRUPTIONS = (KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
 _BROKEN_OFF = "The command that executed this run has gone."
 
 

@@ -104,6 +104,7 @@ class Launcher:
         Raises:
             InvalidInputError: an asset or partition key that does not exist.
             RunFailedError: a step failed.
+            KeyboardInterrupt: Ctrl-C; the run is recorded as failed.
         """
         keys = self._keys(launch)
         self._check_partitions(launch)
@@ -126,6 +127,8 @@ class Launcher:
                 raise_on_error=False,
             )
         if not result.success:
+            if _was_interrupted(result):
+                raise KeyboardInterrupt
             raise RunFailedError(_failure_sentence(result, launch))
         return result
 
@@ -325,6 +328,13 @@ def _runs_of(
         else:
             runs.append([key])
     return [(run[0], run[-1]) for run in runs]
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Say whether a run failed of Ctrl-C, which Dagster hands to the step as an error."""
+    name = dg.DagsterExecutionInterruptedError.__name__
+    errors = [each.step_failure_data.error for each in result.all_events if each.is_step_failure]
+    return any(error is not None and error.cls_name == name for error in errors)
 
 
 def _failure_sentence(result: dg.ExecuteInProcessResult, launch: Launch) -> str:

@@ -273,7 +273,7 @@ def _on_the_workers(
 
 def _in_this_process(platform: "Platform", launcher: Any, runs: "list[BackfillRun]") -> bool:
     """Execute the runs one after the other; says whether all have ended."""
-    from scizor_assets.backfill_outcome import INTERRUPTIONS, end_broken_off, launch_of
+    from scizor_assets.backfill_outcome import end_broken_off, launch_of
     from scizor_assets.launch import RunFailedError
     from scizor_resources.backfill_progress import progress_of
 
@@ -293,7 +293,7 @@ def _in_this_process(platform: "Platform", launcher: Any, runs: "list[BackfillRu
                 found = progress_of(platform.warehouse, run.backfill, platform.now())
                 if found is not None:
                     _advance(bar, task, found, describe=False)
-    except INTERRUPTIONS:
+    except KeyboardInterrupt:
         note(
             f"Stopped after {done} of {len(runs)} runs. What they have stored stays; the same "
             "command goes on with the rest."

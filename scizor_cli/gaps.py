@@ -123,7 +123,7 @@ def why(
     from scizor_core.markets import TIMEFRAMES, Timeframe, check_timeframe
     from scizor_resources.gap_reports import why as ask
     from scizor_resources.market_data import MarketData
-    from scizor_resources.pipeline.gap_ledger import collects
+    from scizor_resources.pipeline.gap_work import collects
     from scizor_resources.platform import Platform
 
     with Platform.open() as platform:

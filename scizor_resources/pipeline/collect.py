@@ -23,7 +23,8 @@ from scizor_core.schemas.bars import BAR_COLUMNS, bar_faults, repeated_bars
 from scizor_core.sessions import get_calendar
 from scizor_resources.chain import ChainAnswer, ProviderCalls, fetch_through
 from scizor_resources.errors import ProviderError
-from scizor_resources.pipeline.gap_ledger import Findings, GapLedger, LedgerUpdate
+from scizor_resources.pipeline.gap_ledger import GapLedger, LedgerUpdate
+from scizor_resources.pipeline.gap_work import Findings
 from scizor_resources.pipeline.reconcile import Reconciler
 from scizor_resources.providers.base import BarRequest, BarSource, SymbolRef
 from scizor_resources.providers.gate import Lane

@@ -16,7 +16,8 @@ from scizor_core.gaps import OPEN_REASONS
 from scizor_core.instruments import Instrument, in_turn
 from scizor_core.markets import INTRADAY_TIMEFRAMES, Timeframe
 from scizor_core.sessions import SessionCalendar, get_calendar
-from scizor_resources.pipeline.gap_ledger import GapLedger, LedgerUpdate, collects
+from scizor_resources.pipeline.gap_ledger import GapLedger, LedgerUpdate
+from scizor_resources.pipeline.gap_work import collects
 from scizor_resources.pipeline.score_parts import measure_parts
 from scizor_resources.stores.gaps import CompletenessRow
 from scizor_resources.stores.reference import ReferenceStore

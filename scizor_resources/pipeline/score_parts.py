@@ -15,7 +15,7 @@ from scizor_core.quality import (
     validity_ratio,
 )
 from scizor_core.sessions import get_calendar
-from scizor_resources.pipeline.gap_ledger import ScoreParts
+from scizor_resources.pipeline.gap_work import ScoreParts
 from scizor_resources.stores.gaps import Place
 from scizor_resources.stores.warehouse import Warehouse
 

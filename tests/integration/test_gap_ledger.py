@@ -14,7 +14,7 @@ import pytest
 from scizor_core.gaps import Claim, to_micros
 from scizor_core.markets import TIMEFRAMES, Timeframe
 from scizor_resources.errors import AuthError, ProviderError, TransientError
-from scizor_resources.pipeline.gap_ledger import Findings
+from scizor_resources.pipeline.gap_work import Findings
 from scizor_resources.platform import Platform
 from scizor_resources.providers.base import Capabilities
 from scizor_resources.stores.gap_sums import contradictions
