@@ -159,7 +159,7 @@ def progress_metadata(
     context: dg.AssetExecutionContext, platform: Platform
 ) -> dict[str, dg.MetadataValue[Any]]:
     """Return how far the backfill of a run has come, nothing where the run belongs to none."""
-    name = context.run.tags.get(BACKFILL)
+    name = context.op_execution_context.get_tag(BACKFILL)
     found = None if name is None else progress_of(platform.warehouse, name, platform.now())
     return {} if found is None else {"backfill": dg.MetadataValue.json(found.as_dict())}
 

@@ -86,22 +86,30 @@ class Parts:
 
     def answers(self, part: str) -> bool:
         """Say whether a part does its work."""
+        if part in _COMMANDS and self.pid_of(part) is None:
+            return False
         with contextlib.suppress(OSError, psycopg.Error, redis.RedisError, AssertionError):
             if part in ("PostgreSQL", "a PostgreSQL connection"):
                 return self.up.ask("SELECT 1") == [(1,)]
             if part == "Valkey":
-                return self._valkey() is not None
+                with redis.Redis.from_url(self.up.address("valkey")) as client:
+                    return bool(client.ping())
             if part == "the daemon":
                 return self._heartbeats() >= 5
             if part == "the worker":
-                # One that has nothing to do waits at the broker.
-                return self._valkey() > 0 or "STARTED" in str(self.up.runs())
+                return self._worker_is_ready()
+            if part == "the code server":
+                # The webserver goes on with what it has loaded: it is the port that tells.
+                listening = psutil.Process(self.pid_of(part)).net_connections("tcp4")
+                return "LISTEN" in {each.status for each in listening} and self.up.serves()
             return self.up.serves()
         return False
 
-    def _valkey(self) -> int:
-        with redis.Redis.from_url(self.up.address("valkey")) as client:
-            return int(client.info("clients")["blocked_clients"])
+    def _worker_is_ready(self) -> bool:
+        log = (self.up.home / "logs" / "worker.log").read_text()
+        # Each start says so once; up has told of each end.
+        ends = self.up.said().count("The worker ended")
+        return log.count("is ready") > ends
 
     def _heartbeats(self) -> int:
         """Return of how many of its threads the daemon has told since it was started."""
