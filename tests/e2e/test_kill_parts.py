@@ -100,7 +100,7 @@ class Parts:
                 return self._worker_is_ready()
             if part == "the code server":
                 # The webserver goes on with what it has loaded: it is the port that tells.
-                listening = psutil.Process(self.pid_of(part)).net_connections("tcp4")
+                listening = psutil.Process(self.pid_of(part)).net_connections("tcp")
                 return "LISTEN" in {each.status for each in listening} and self.up.serves()
             return self.up.serves()
         return False
