@@ -551,8 +551,9 @@ def test_completeness_is_that_of_the_last_closed_session(platform: Platform) -> 
         execute(
             platform,
             "INSERT INTO quality.completeness (instrument_id, timeframe, session_date, expected, "
-            "present, quiet, missing, unexpected, outliers, quarantined, coverage, score, reason) "
-            "SELECT instrument_id, '5m', %s, 100, 97, 0, 3, 0, 0, 0, %s, 97, '' FROM symbols "
+            "present, quiet, missing, not_fetched, unexpected, outliers, quarantined, coverage, "
+            "score, reason) "
+            "SELECT instrument_id, '5m', %s, 100, 97, 0, 3, 3, 0, 0, 0, %s, 97, '' FROM symbols "
             "WHERE symbol = 'CBA'",
             session,
             coverage,
