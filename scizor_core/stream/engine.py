@@ -76,6 +76,8 @@ class Intake:
         quarantined: the rows refused, and the rule that refused each.
         late: trades that changed a bar already closed.
         kept: number of trades that count.
+        forgotten: trades of minutes that the engine no longer has. Alone they would make bars of
+            too few trades; whoever heals such minutes has to make them of all their trades.
     """
 
     received: int
@@ -85,6 +87,7 @@ class Intake:
     refused_by: list[str]
     late: int
     kept: int
+    forgotten: TradeBatch
 
 
 @dataclass(slots=True)
@@ -122,6 +125,7 @@ class BarEngine:
         self._symbols: list[_Symbol] = []
         self._changed: dict[MinuteKey, None] = {}
         self._to_tidy: set[int] = set()
+        self._forgotten_until = np.zeros(0, dtype=np.int64)
         self._keep_us = keep_minutes * MINUTE_US
         self.newest = NO_TIME
 
@@ -133,6 +137,7 @@ class BarEngine:
             tick_size: smallest step of its price, None where it is not known.
         """
         self._symbols.append(_Symbol())
+        self._forgotten_until = np.append(self._forgotten_until, NO_TIME)
         return self.guard.add(clock, tick_size)
 
     # ---- trades in
@@ -152,6 +157,9 @@ class BarEngine:
         judged = self.guard.judge(batch, now_us, self.newest, healing=healing)
         refused = judged.verdict == Verdict.QUARANTINE
         good = batch.take(~refused) if refused.any() else batch
+        gone = good.ts < self._forgotten_until[good.symbol]
+        forgotten = good.take(gone)
+        good = good.take(~gone) if len(forgotten) else good
         fresh = self._seen.fresh(good)
         repeated = int(len(fresh) - fresh.sum())
         kept = good.take(fresh) if repeated else good
@@ -167,6 +175,7 @@ class BarEngine:
             refused_by=[judged.rule_name(row) for row in np.flatnonzero(refused).tolist()],
             late=late,
             kept=len(kept),
+            forgotten=forgotten,
         )
 
     def _add(self, key: MinuteKey, minute: Minute) -> int:
@@ -210,11 +219,13 @@ class BarEngine:
                     self._changed[number, start] = None
             self._to_tidy.add(number)
 
-    def _forget(self, symbol: _Symbol) -> None:
+    def _forget(self, number: int) -> None:
+        symbol = self._symbols[number]
         # Whole quarters of an hour: the bars above are made of all of their minutes.
         horizon = (symbol.closed_until - self._keep_us) // _LONGEST_US * _LONGEST_US
         waiting = [start // _LONGEST_US * _LONGEST_US for start, _ in symbol.outages]
         horizon = min([horizon, *waiting])
+        self._forgotten_until[number] = max(self._forgotten_until[number], horizon)
         for start in [each for each in symbol.minutes if each < horizon]:
             del symbol.minutes[start]
 
@@ -285,7 +296,7 @@ class BarEngine:
             ]
         # Only now: what has just been given out may be old.
         for number in self._to_tidy:
-            self._forget(self._symbols[number])
+            self._forget(number)
         self._to_tidy.clear()
         return out
 

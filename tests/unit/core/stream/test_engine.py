@@ -246,6 +246,20 @@ def test_minutes_are_forgotten_in_the_end_but_not_those_of_an_open_outage():
     assert engine.minute_bar(1, MIDNIGHT) is not None
 
 
+def test_a_trade_of_a_forgotten_minute_is_handed_back_and_makes_no_bar_of_too_few_trades():
+    engine = engine_of()
+    engine.process(batch_of((5, 10, 1), (6, 20, 2), ids=[1, 2]), LATER)
+    engine.close_until(MIDNIGHT + 2 * 3600 * SECOND)
+    engine.changed()
+
+    intake = engine.process(
+        batch_of((7, 30, 4), (7200, 40, 1), ids=[3, 4]), LATER * 2, healing=True
+    )
+
+    assert (intake.forgotten.price.tolist(), intake.kept) == ([30.0], 1)
+    assert {minute for timeframe, minute in bars_of(engine) if timeframe == "1m"} == {120}
+
+
 def test_bars_above_are_whole_when_stored_minutes_are_put_back():
     before, after = engine_of(), engine_of()
     before.process(batch_of((5, 10, 1)), LATER)

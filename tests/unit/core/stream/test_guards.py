@@ -143,7 +143,8 @@ def test_whatever_comes_each_row_is_kept_repeated_or_quarantined(rows: list[tupl
     engine.close_until(NOW)
 
     assert intake.received == len(rows)
-    assert intake.kept + intake.repeated + len(intake.quarantined) == len(rows)
+    counted = intake.kept + intake.repeated + len(intake.quarantined) + len(intake.forgotten)
+    assert counted == len(rows)
     for bar in engine.changed():
         assert 0 < bar.low <= bar.open <= bar.high < float("inf")
         assert bar.low <= bar.close <= bar.high
