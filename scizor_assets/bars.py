@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from scizor_assets.backfill_runs import progress_metadata, still_watched
-from scizor_assets.common import OWNERS, CollectConfig, failures, row_counts
+from scizor_assets.common import OWNERS, CollectConfig, failures, finest_first, row_counts
 from scizor_assets.partitions import dates_of, partitions_of
 from scizor_core.markets import MARKETS, TIMEFRAMES, MarketSpec, Timeframe
 from scizor_resources.pipeline.accounts import ProviderRun, collector_runs
@@ -53,6 +53,7 @@ def build_bars_asset(market: MarketSpec, timeframe: Timeframe) -> dg.AssetsDefin
         kinds={"python", "postgres"},
         owners=OWNERS,
         code_version="1",
+        op_tags=finest_first(timeframe),
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=timedelta(days=5), warn_window=timedelta(days=4)
         ),

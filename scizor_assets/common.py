@@ -10,6 +10,7 @@ from dagster_shared.utils.warnings import BetaWarning
 from pydantic import Field
 
 from scizor_core.errors import ScizorError
+from scizor_core.markets import Timeframe
 from scizor_resources.errors import ProviderError, WarehouseAway, is_retryable
 
 # `backfill_policy` on @asset is beta in dagster 1.13 and bounds the partitions of one run; the
@@ -25,6 +26,17 @@ _SECONDS_AFTER_RESTART = 2
 RETRY_SECONDS = 30
 
 OWNERS: list[str] = ["team:market-data"]
+
+_STEP_PRIORITY: dict[Timeframe, int] = {"1m": 3, "5m": 2, "15m": 1, "1d": 1}
+
+
+def finest_first(timeframe: Timeframe) -> dict[str, str]:
+    """Return the tags of an op of bars or indicators that decide when its turn in a run comes.
+
+    Where there is a choice, the finest timeframe goes first, and what measures and checks comes
+    after all that can be queried.
+    """
+    return {"dagster/priority": str(_STEP_PRIORITY[timeframe])}
 
 
 class CollectConfig(dg.Config):

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from scizor_assets.bars import PARTITIONS_PER_RUN
-from scizor_assets.common import OWNERS, SymbolsConfig, failures, row_counts
+from scizor_assets.common import OWNERS, SymbolsConfig, failures, finest_first, row_counts
 from scizor_assets.partitions import dates_of, partitions_of
 from scizor_core.markets import MARKETS, TIMEFRAMES, MarketSpec, Timeframe
 from scizor_resources.pipeline.enrich import enrich
@@ -28,6 +28,7 @@ def build_indicators_asset(market: MarketSpec, timeframe: Timeframe) -> dg.Asset
         kinds={"python", "postgres"},
         owners=OWNERS,
         code_version="1",
+        op_tags=finest_first(timeframe),
         description=(
             f"One wide row of indicators per {timeframe} bar of market {market.name}, defined as "
             "in the library ta and warmed up by the bars of earlier sessions. "

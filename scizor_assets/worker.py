@@ -5,8 +5,10 @@ ours. Importing the definitions in the parent process is the point: each child s
 everything loaded, and a run begins in about a second instead of seven to eleven.
 """
 
+import importlib
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
@@ -19,14 +21,31 @@ from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_resume_job_task, create_task
 from kombu.entity import Exchange, Queue
 
-import scizor_assets.definitions  # noqa: F401  # loaded for its effect: children are warm
+import scizor_assets.definitions
+import scizor_assets.launcher
+import scizor_assets.storage  # noqa: F401  # all three are loaded for their effect: children are warm
+from scizor_core.markets import MARKETS
 from scizor_resources.queues import BACKFILL, QUEUES
+from scizor_resources.settings import get_settings
 
 #: Tag with the name of the worker that executes a run.
 WORKER_TAG = "scizor/worker"
 
 # One day: a run that takes longer than Celery's default of one hour would be delivered again.
 _VISIBILITY_SECONDS = 86_400
+
+#: What a child would otherwise import in its first run, which takes a second or more.
+_SDKS = {"yahoo": "yfinance", "kraken": "ccxt"}
+
+
+def load_sdks(providers: Iterable[str]) -> None:
+    """Import the SDKs of those providers that take long to load."""
+    for provider in providers:
+        if provider in _SDKS:
+            importlib.import_module(_SDKS[provider])
+
+
+load_sdks({name for market in MARKETS for name in get_settings().chain(market)})
 
 app = make_app(  # type: ignore[no-untyped-call]  # dagster-celery is not typed here
     app_args={

@@ -56,12 +56,15 @@ def resample_bars(bars: pd.DataFrame, timeframe: Timeframe) -> pd.DataFrame:
     usable = (out["volume"] > 0) & ~out["_no_vwap"]
     out["vwap"] = (out["_turnover"] / out["volume"].where(usable)).astype("float64")
     out["trade_count"] = out["trade_count"].astype("Int64").mask(out["_no_count"])
-    out["source"] = _joined_sources(ordered)
+    out["source"] = _joined_sources(ordered, out.index)
     out["adj_close"] = float("nan")
     return out.drop(columns=["_turnover", "_no_vwap", "_no_count"]).reset_index()
 
 
-def _joined_sources(ordered: pd.DataFrame) -> "pd.Series[str]":
+def _joined_sources(ordered: pd.DataFrame, buckets: pd.Index) -> "pd.Series[str]":
+    first = ordered["source"].iloc[0]
+    if (ordered["source"] == first).all():
+        return pd.Series(_join([first]), index=buckets, dtype="str")
     pairs = ordered[["instrument_id", "ts", "source"]].drop_duplicates()
     return pairs.groupby(["instrument_id", "ts"])["source"].agg(_join).astype("str")
 

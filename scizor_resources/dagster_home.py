@@ -15,10 +15,14 @@ from scizor_resources.settings import Settings
 
 _INSTANCE = """\
 # Written by scizor at every start; edit scizor_resources/dagster_home.py instead.
+# As dagster-postgres, over connections that are kept.
 storage:
-  postgres:
-    postgres_url:
-      env: SCIZOR_DAGSTER_DATABASE_URL
+  custom:
+    module: scizor_assets.storage
+    class: PooledPostgresStorage
+    config:
+      postgres_url:
+        env: SCIZOR_DAGSTER_DATABASE_URL
 
 # Runs are executed by warm Celery workers: the one that `scizor up` starts, and every
 # `scizor worker` that has joined.
@@ -72,6 +76,11 @@ run_retries:
 # Every event is in the storage; at DEBUG the worker's log would repeat them all.
 python_logs:
   python_log_level: INFO
+
+# Sensors side by side: one that takes long would keep the refresh of an open market waiting.
+sensors:
+  use_threads: true
+  num_workers: 4
 
 nux:
   enabled: false

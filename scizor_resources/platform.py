@@ -28,6 +28,7 @@ from scizor_resources.budget.usage import ValkeyLedger
 from scizor_resources.budget.valkey import ValkeyBudget
 from scizor_resources.embedded.servers import EmbeddedServers
 from scizor_resources.endpoints import Endpoints
+from scizor_resources.errors import WarehouseError
 from scizor_resources.ledgers import Ledgers
 from scizor_resources.pipeline.actions import ActionCollector
 from scizor_resources.pipeline.catalysts import EventPipeline
@@ -120,8 +121,16 @@ class Platform:
         else:
             schema.require_current(engine)
 
-    def close(self) -> None:
-        """Let go of the embedded servers; they stop when nobody holds them any more."""
+    def is_usable(self) -> bool:
+        """Say whether PostgreSQL answers and still has the schema of this code, in one query."""
+        try:
+            with self.warehouse.connect() as connection:
+                return schema.is_current(connection)
+        except WarehouseError:
+            return False
+
+    def rest(self) -> None:
+        """Let go of providers between two uses; connections to the own servers are kept."""
         for source in self._sources.values():
             close = getattr(source, "close", None)
             if close is not None:
@@ -130,6 +139,11 @@ class Platform:
         if self._samples is not None:
             self._samples.close()
             self._samples = None
+        self.warehouse.rest()
+
+    def close(self) -> None:
+        """Let go of the embedded servers; they stop when nobody holds them any more."""
+        self.rest()
         self.link.close()
         self.warehouse.close()
         if self.servers is not None:

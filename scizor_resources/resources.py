@@ -6,21 +6,25 @@ from typing import Any
 
 import dagster as dg
 
+from scizor_resources.kept import KeptPlatforms
 from scizor_resources.platform import Platform
+
+#: Those of this process.
+PLATFORMS = KeptPlatforms()
 
 
 class PlatformResource(dg.ConfigurableResource[Platform]):
     """Gives assets the opened `Platform`.
 
     It is opened when a run starts, not when the definitions load, so that they load with nothing
-    configured and no server running.
+    configured and no server running. The next run or tick in the same process uses it again.
     """
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Platform]:
-        """Open the platform for one run and let go of it afterwards."""
+        """Lend the platform for one run, or one tick of a sensor."""
         del context
-        with Platform.open() as platform:
+        with PLATFORMS.lend() as platform:
             yield platform
 
 

@@ -112,7 +112,7 @@ def _is_plainly_valid(frame: pd.DataFrame) -> bool:
         and not (counts < 0).any()
         and all((prices["high"] >= prices[name]).all() for name in ("open", "low", "close"))
         and all((prices["low"] <= prices[name]).all() for name in ("open", "close"))
-        and _is_unique(frame)
+        and keys_are_unique(frame)
     )
 
 
@@ -124,8 +124,8 @@ def _optional_prices(frame: pd.DataFrame) -> list[npt.NDArray[np.float64]]:
     return [frame[name].to_numpy() for name in ("vwap", "adj_close")]
 
 
-def _is_unique(frame: pd.DataFrame) -> bool:
-    """Say whether no key occurs twice; rows that are sorted by key show it at once."""
+def keys_are_unique(frame: pd.DataFrame) -> bool:
+    """Say whether no instrument_id, timeframe and ts occur twice; sorted rows show it at once."""
     ids, ts = frame["instrument_id"].to_numpy(), frame["ts"].to_numpy(dtype="datetime64[us]")
     timeframes, _ = pd.factorize(frame["timeframe"])
     if not _increase(ids, timeframes, ts):

@@ -37,6 +37,11 @@ from scizor_resources.stores.warehouse import Warehouse
 
 #: A long range is written in pieces of this many days, so that a killed run keeps what it has.
 CHUNK_DAYS: dict[Timeframe, int] = {"1m": 31, "5m": 93, "15m": 93, "1d": 3660}
+#: So long after its end the bars of a session may still come in late.
+SETTLED_AFTER = timedelta(minutes=30)
+
+# PostgreSQL's integers are shorter than those of the contract.
+_KEY_TYPES = {"instrument_id": "int64", "timeframe": "str"}
 
 
 @dataclass
@@ -251,13 +256,17 @@ class BarCollector:
         finer = FINER.get(self.timeframe)
         if finer is not None:
             wanted |= set(self._warehouse.symbols_with_bars(self.market, finer, first, last))
-        for symbol in sorted(wanted):
+        known = self._reference.instruments(self.market, sorted(wanted))
+        unknown = wanted - {each.symbol for each in known}
+        for symbol in sorted(unknown):
             # A row added to the watchlist by SQL need not have an instrument yet, nor be one.
             try:
                 self._reference.ensure(self.market, symbol)
             except InvalidInputError as error:
                 report.missing[symbol] = str(error)
-        return in_turn(self._reference.instruments(self.market, sorted(wanted)))
+        if unknown:
+            known = self._reference.instruments(self.market, sorted(wanted))
+        return in_turn(known)
 
     def _watched(self) -> set[str]:
         return {
@@ -300,7 +309,13 @@ class BarCollector:
         done: set[tuple[int, pd.Timestamp]],
         report: CollectReport,
     ) -> list[BarRequest]:
-        """Group the instruments by the first and the last day that they can have bars."""
+        """Group the instruments by the first and the last day that they can have bars.
+
+        While a session runs, what finer bars leave open is not asked for in the live lane: the
+        finer ones are asked for every minute, and the rest of the session is open in any case.
+        """
+        resampled = {instrument_id for instrument_id, _ in done}
+        follows = self._lane == "live" and self._now() < window[1] + SETTLED_AFTER
         expected = [
             ts
             for session in self._calendar.sessions(start, end)
@@ -312,7 +327,9 @@ class BarCollector:
             if absence is not None:
                 report.missing[each.symbol] = absence
                 continue
-            if done and all((each.instrument_id, ts) in done for ts in expected):
+            if each.instrument_id in resampled and (
+                follows or all((each.instrument_id, ts) in done for ts in expected)
+            ):
                 continue
             since, until = max(start, each.listed_from or start), end
             if each.delisted_on is not None:
@@ -386,7 +403,7 @@ class BarCollector:
     def _write(self, bars: pd.DataFrame, report: CollectReport) -> None:
         if bars.empty:
             return
-        bars = bars.assign(timeframe=self.timeframe).astype({"timeframe": "str"})
+        bars = bars.assign(timeframe=self.timeframe).astype(_KEY_TYPES)
         report.written += self._warehouse.write_bars(bars[list(BAR_COLUMNS)])
         report.rows += len(bars)
         report.got |= set(bars["symbol"])

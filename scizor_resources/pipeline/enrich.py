@@ -108,7 +108,8 @@ def _enrich_window(
     # Only rows that are there already: what has never been asked for is left to its own run.
     again = values[~inside].merge(stored, on=["instrument_id", "ts"])
     moved = _far_ahead(warehouse, timeframe, stored, again)
-    refreshed = warehouse.write_indicators(again).changed + _move_obv(warehouse, timeframe, moved)
+    refreshed = 0 if again.empty else warehouse.write_indicators(again).changed
+    refreshed += _move_obv(warehouse, timeframe, moved)
     return EnrichReport(
         rows=int(inside.sum()),
         symbols=len(instrument_ids),

@@ -6,7 +6,7 @@ turns an error into an empty answer.
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -41,6 +41,15 @@ REJECTED_COLUMNS: tuple[str, ...] = (
     "row_number",
     "payload",
 )
+
+#: Of the columns of `SOURCE_BAR_COLUMNS` that are not float64.
+_DTYPES: dict[str, str] = {
+    "symbol": "str",
+    "ts": "datetime64[us, UTC]",
+    "trade_count": "Int64",
+    "source": "str",
+    "is_final": "bool",
+}
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,7 @@ def empty_bars() -> pd.DataFrame:
 
 def empty_rejected() -> pd.DataFrame:
     """Return a frame with no rows and the columns of `REJECTED_COLUMNS`."""
-    return pd.DataFrame({column: pd.Series(dtype="object") for column in REJECTED_COLUMNS})
+    return pd.DataFrame(columns=list(REJECTED_COLUMNS), dtype="object")
 
 
 def normalise_bars(frame: pd.DataFrame) -> pd.DataFrame:
@@ -162,17 +171,36 @@ def normalise_bars(frame: pd.DataFrame) -> pd.DataFrame:
     Columns that a source does not have are filled with missing values. Units of time differ
     between SDKs (datetime64[s], [ms], [ns]); here they all become microseconds UTC.
     """
-    out = pd.DataFrame(index=frame.index)
-    for column in SOURCE_BAR_COLUMNS:
-        values = frame[column] if column in frame else pd.Series(pd.NA, index=frame.index)
-        if column in ("symbol", "source"):
-            out[column] = values.astype("str")
-        elif column == "ts":
-            out[column] = pd.to_datetime(values, utc=True).astype("datetime64[us, UTC]")
-        elif column == "trade_count":
-            out[column] = values.astype("Float64").astype("Int64")
-        elif column == "is_final":
-            out[column] = values.astype("boolean").fillna(value=True).astype("bool")
-        else:
-            out[column] = pd.to_numeric(values, errors="raise").astype("float64")
+    # Made at once: to add the columns one by one takes three times as long.
+    columns = {column: _source_column(frame, column) for column in SOURCE_BAR_COLUMNS}
+    out = pd.DataFrame(columns, index=frame.index)
+    if _in_order(out):
+        return out.reset_index(drop=True)
     return out.sort_values(["symbol", "ts"], kind="stable", ignore_index=True)
+
+
+def _source_column(frame: pd.DataFrame, column: str) -> "pd.Series[Any]":
+    """Return a column in its dtype; missing values where a source does not have it."""
+    dtype = _DTYPES.get(column, "float64")
+    if column not in frame:
+        return pd.Series(True if column == "is_final" else None, index=frame.index, dtype=dtype)
+    values = frame[column]
+    if values.dtype == dtype:
+        return values
+    if column in ("symbol", "source"):
+        return values.astype("str")
+    if column == "ts":
+        return pd.to_datetime(values, utc=True).astype("datetime64[us, UTC]")
+    if column == "trade_count":
+        return values.astype("Float64").astype("Int64")
+    if column == "is_final":
+        return values.astype("boolean").fillna(value=True).astype("bool")
+    return pd.to_numeric(values, errors="raise").astype("float64")
+
+
+def _in_order(bars: pd.DataFrame) -> bool:
+    """Say whether bars are of one symbol and in the order of time already."""
+    if bars.empty:
+        return True
+    symbols = bars["symbol"]
+    return bool(bars["ts"].is_monotonic_increasing and (symbols == symbols.iloc[0]).all())

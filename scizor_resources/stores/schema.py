@@ -1,7 +1,10 @@
 """Bring the database to the schema this version of the code needs, or say why that cannot be."""
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -23,6 +26,7 @@ def _config() -> Config:
     return config
 
 
+@cache
 def latest_revision() -> str:
     """Return the revision that this code was written for."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
@@ -85,6 +89,12 @@ def require_current(engine: sa.Engine) -> None:
             f"The database schema is at revision {found or 'none'}, this version of scizor needs "
             f"{latest_revision()}. Run `scizor db upgrade`."
         )
+
+
+def is_current(connection: psycopg.Connection[dict[str, Any]]) -> bool:
+    """Say whether a database that has a schema has the one this code needs."""
+    rows = connection.execute(f"SELECT version_num FROM public.{_VERSION_TABLE}").fetchall()  # noqa: S608  # a constant
+    return [row["version_num"] for row in rows] == [latest_revision()]
 
 
 def _check_known(revision: str | None) -> None:

@@ -12,7 +12,7 @@ waits for it. Bars come out packed (`copy_format.PACKED_BAR`); other queries go 
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -23,13 +23,11 @@ import numpy.typing as npt
 import pandas as pd
 import psycopg
 import pyarrow as pa
-from psycopg.rows import dict_row
 
 from scizor_core.archive import months_within
 from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
 from scizor_core.schemas.bars import BAR_COLUMNS, validate_bars
 from scizor_core.schemas.indicators import INDICATOR_ROW_COLUMNS, validate_indicators
-from scizor_resources.errors import WarehouseAway
 from scizor_resources.stores.archive_files import FileMissingError
 from scizor_resources.stores.bar_frames import (
     bar_frame,
@@ -64,7 +62,22 @@ from scizor_resources.stores.merging import (
     months_of,
     take_turns,
 )
+from scizor_resources.stores.pool import ConnectionPool
 from scizor_resources.stores.tables import BARS, INDICATORS, TableSpec
+
+# On-balance volume of all bars before a time, for each instrument, and the close before it.
+_STORED_OBV = """
+SELECT f.instrument_id, b.obv, b.previous_close
+FROM unnest(%s::int[], %s::timestamptz[]) AS f (instrument_id, first_ts)
+CROSS JOIN LATERAL (
+    SELECT sum(CASE WHEN close < previous THEN -volume ELSE volume END) AS obv,
+           (array_agg(close ORDER BY ts DESC))[1] AS previous_close
+    FROM (
+        SELECT ts, close, volume, lag(close) OVER (ORDER BY ts) AS previous FROM market.bars
+        WHERE timeframe = %s AND instrument_id = f.instrument_id AND ts < f.first_ts
+    ) AS a HAVING count(*) > 0
+) AS b
+"""
 
 
 class Warehouse:
@@ -84,11 +97,17 @@ class Warehouse:
         self._lock = threading.RLock()
         self._reader = KeptConnection(url)
         self._writer = KeptConnection(url)
+        self._pool = ConnectionPool(url)
 
     def close(self) -> None:
         """Close the connections that are kept; they are opened anew when needed."""
+        self._pool.close()
         self._reader.close()
         self._writer.close()
+        self._close_arrow()
+
+    def rest(self) -> None:
+        """Close the connection that would not notice a restart of the server until it is used."""
         self._close_arrow()
 
     def _close_arrow(self) -> None:
@@ -121,19 +140,12 @@ class Warehouse:
 
     @contextmanager
     def connect(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
-        """Open a connection whose rows are dicts; commits at the end, rolls back on an error.
+        """Lend a connection whose rows are dicts; commits at the end, rolls back on an error.
 
         Raises:
             WarehouseAway: PostgreSQL cannot be reached, or the connection was lost.
         """
-        try:
-            connection = psycopg.connect(self._url, row_factory=dict_row)
-        except psycopg.OperationalError as error:
-            raise WarehouseAway(
-                f"PostgreSQL cannot be reached: {str(error).strip().splitlines()[0]}. Check that "
-                "the server runs (`scizor status`) and SCIZOR_DATABASE_URL."
-            ) from error
-        with lost_connections(), connection:
+        with lost_connections(), self._pool.lend() as connection:
             yield connection
 
     def write_bars(self, bars: pd.DataFrame) -> WriteResult:
@@ -371,42 +383,37 @@ class Warehouse:
             Columns `obv` and `previous_close`, indexed by instrument_id; instruments without an
             earlier bar are absent. A close equal to the one before counts as a rise, as in `ta`.
         """
-        parts = []
-        for key, ts in first_ts.items():
-            instrument_id, at = int(str(key)), ts.to_pydatetime()
-            if self._has_released(timeframe, instrument_id, at):
-                parts.append(self._obv_of_all_tiers(timeframe, instrument_id, at))
-            else:
-                parts.append(self._stored_obv(timeframe, instrument_id, at))
-        return pd.concat(parts).set_index("instrument_id")
-
-    def _stored_obv(self, timeframe: Timeframe, instrument_id: int, at: datetime) -> pd.DataFrame:
-        return self.read(
-            "SELECT $2::int AS instrument_id, sum(CASE WHEN close < previous THEN -volume "
-            "ELSE volume END) AS obv, (array_agg(close ORDER BY ts DESC))[1] AS previous_close "
-            "FROM (SELECT ts, close, volume, lag(close) OVER (ORDER BY ts) AS previous "
-            "FROM market.bars WHERE timeframe = $1 AND instrument_id = $2::int AND ts < $3) "
-            "AS b HAVING count(*) > 0",
-            [timeframe, instrument_id, at],
-        )
-
-    def _has_released(self, timeframe: Timeframe, instrument_id: int, at: datetime) -> bool:
-        if self._cold is None:
-            return False
+        starts = {int(str(key)): ts.to_pydatetime() for key, ts in first_ts.items()}
+        released = self._released_before(timeframe, starts)
+        stored = {key: at for key, at in starts.items() if key not in released}
         with self._reader.lend() as connection:
-            return bool(released_files(connection, timeframe, [instrument_id], end=at))
+            rows = connection.execute(
+                _STORED_OBV, [list(stored), list(stored.values()), timeframe]
+            ).fetchall()
+        found = [(row["instrument_id"], row["obv"], row["previous_close"]) for row in rows]
+        for instrument_id in released:
+            both = self._obv_of_all_tiers(timeframe, instrument_id, starts[instrument_id])
+            found += [] if both is None else [(instrument_id, *both)]
+        frame = pd.DataFrame(found, columns=["instrument_id", "obv", "previous_close"])
+        return frame.set_index("instrument_id").astype("float64")
+
+    def _released_before(self, timeframe: Timeframe, starts: Mapping[int, datetime]) -> set[int]:
+        """Return the instruments some of whose bars up to these times may be in the archive."""
+        if self._cold is None or not starts:
+            return set()
+        with self._reader.lend() as connection:
+            files = released_files(connection, timeframe, list(starts), end=max(starts.values()))
+        return {each for file in files for each in file.instrument_ids if each in starts}
 
     def _obv_of_all_tiers(
         self, timeframe: Timeframe, instrument_id: int, at: datetime
-    ) -> pd.DataFrame:
+    ) -> tuple[float, float] | None:
         def read(start: datetime, end: datetime) -> pd.DataFrame:
             return self.read_bars(timeframe, start, end, instrument_ids=[instrument_id])
 
         with self.connect() as connection:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            found = obv_before(connection, timeframe, instrument_id, at, read)
-        rows = [] if found is None else [(instrument_id, *found)]
-        return pd.DataFrame(rows, columns=["instrument_id", "obv", "previous_close"])
+            return obv_before(connection, timeframe, instrument_id, at, read)
 
     @contextmanager
     def snapshot(self) -> Iterator[Callable[[str], pa.Table]]:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from scizor_core.markets import TIMEFRAME_MINUTES, MarketSpec, get_market
@@ -161,18 +162,24 @@ def _adjusted_closes(indicators: Any, window: AskWindow, count: int) -> Any:
 
 def _place_rows(raw: pd.DataFrame, meta: Mapping[str, Any], window: AskWindow) -> pd.DataFrame:
     """Return the rows with numbers for text, `ts`, `local` (exchange time) and `epoch`."""
-    rows = pd.DataFrame(index=raw.index)
-    for name in (*NEEDED_COLUMNS, "adj_close"):
-        numbers = pd.to_numeric(raw[name], errors="coerce").astype("float64")
-        rows[name] = numbers.where(np.isfinite(numbers))
-    rows["epoch"] = raw["timestamp"].astype("int64")
-    instant = pd.to_datetime(rows["epoch"], unit="s", utc=True)
-    rows["local"] = instant.dt.tz_convert(meta["exchangeTimezoneName"])
-    rows["ts"] = instant
+    epoch = raw["timestamp"].astype("int64")
+    instant = pd.to_datetime(epoch, unit="s", utc=True)
+    local = instant.dt.tz_convert(meta["exchangeTimezoneName"])
+    ts = instant
     if window.timeframe == "1d":
-        rows["ts"] = session_dates(rows["local"], get_market(window.market))
-    rows["ts"] = rows["ts"].astype("datetime64[us, UTC]")
-    return rows
+        ts = session_dates(local, get_market(window.market))
+    numbers = {name: _numbers(raw[name]) for name in (*NEEDED_COLUMNS, "adj_close")}
+    times = {"epoch": epoch, "local": local, "ts": ts.astype("datetime64[us, UTC]")}
+    return pd.DataFrame({**numbers, **times}, index=raw.index)
+
+
+def _numbers(values: "pd.Series[Any]") -> npt.NDArray[np.float64]:
+    """Return values as received as numbers; NaN for what is none, and for infinity."""
+    try:
+        numbers = np.array(values.to_list(), dtype="float64")
+    except (TypeError, ValueError):  # a text among them
+        numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
+    return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
 def session_dates(local: "pd.Series[pd.Timestamp]", spec: MarketSpec) -> "pd.Series[pd.Timestamp]":
@@ -194,10 +201,10 @@ def _reject_reasons(
 ) -> "pd.Series[str]":
     """Return one reason for each row, empty where the row is a bar."""
     reasons = pd.Series("", index=rows.index, dtype="object")
-    missing = rows[list(NEEDED_COLUMNS)].isna()
-    for position in missing.index[missing.any(axis=1)]:
-        names = ", ".join(name for name in NEEDED_COLUMNS if missing.loc[position, name])
-        reasons.loc[position] = f"null row: no value for {names}"
+    missing = rows[list(NEEDED_COLUMNS)].isna().to_numpy()
+    for place in np.flatnonzero(missing.any(axis=1)).tolist():
+        names = ", ".join(np.array(NEEDED_COLUMNS)[missing[place]])
+        reasons.iloc[place] = f"null row: no value for {names}"
 
     if window.timeframe != "1d":
         outside = _outside_regular_session(rows, meta, window)
