@@ -24,11 +24,13 @@ from rich.console import Console
 
 from benchmarks import (
     bench_archive,
+    bench_backfill,
     bench_budget,
     bench_history_load,
     bench_indicators,
     bench_providers,
     bench_read,
+    bench_run_cost,
     bench_run_overhead,
     bench_stories,
     bench_workers,
@@ -104,11 +106,21 @@ def workers(*, quick: bool) -> list[Figure]:
     return bench_workers.measure(1, 40) if quick else bench_workers.measure()
 
 
+def run_cost(*, quick: bool) -> list[Figure]:
+    """Measure the time from a sensor's tick to indicators."""
+    return bench_run_cost.measure(3, ["ours"]) if quick else bench_run_cost.measure()
+
+
+def backfill(*, quick: bool) -> list[Figure]:
+    """Measure two years of daily and 60 days of five-minute bars."""
+    return bench_backfill.measure(1, 2) if quick else bench_backfill.measure(1)
+
+
 BENCHMARKS: dict[str, Callable[..., list[Figure]]] = {
     each.__name__: each
     for each in (
-        *(indicators, history_load, read, archive, run_overhead),
-        *(budget, providers, stories, workers),
+        *(indicators, history_load, read, archive, run_overhead, run_cost),
+        *(budget, providers, stories, workers, backfill),
     )
 }
 
