@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .venv-peers/.installed
 # Tests wait for servers more than they compute. A file stays with one process: its tests share
 # what they build.
 PARALLEL := --numprocesses 2 --dist loadfile
@@ -48,7 +49,14 @@ format: $(STAMP)  ## Bring the code into the one format.
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## Measure; results go to benchmarks/results.json.
+# What SCIZOR is measured against has an environment of its own: it needs other versions.
+$(PEERS): Makefile
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check cryptofeed==2.4.1 numpy || \
+		echo "cryptofeed cannot be installed here: its figures will be missing."
+	@touch $(PEERS)
+
+bench: $(STAMP) $(PEERS)  ## Measure; results go to benchmarks/results.json.
 	@$(BIN)/python -m benchmarks.run
 
 lock: $(STAMP)  ## Write requirements.lock anew from pyproject.toml.
@@ -56,4 +64,4 @@ lock: $(STAMP)  ## Write requirements.lock anew from pyproject.toml.
 		--no-emit-index-url --no-annotate --no-header --extra dev pyproject.toml -o requirements.lock
 
 clean:  ## Remove the virtual environment and caches; data in .scizor stays.
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) .venv-peers .pytest_cache .mypy_cache .ruff_cache

@@ -26,8 +26,11 @@ from benchmarks import (
     bench_archive,
     bench_backfill,
     bench_budget,
+    bench_face,
     bench_history_load,
+    bench_hot,
     bench_indicators,
+    bench_minute_close,
     bench_providers,
     bench_read,
     bench_run_cost,
@@ -116,11 +119,26 @@ def backfill(*, quick: bool) -> list[Figure]:
     return bench_backfill.measure(1, 2) if quick else bench_backfill.measure(1)
 
 
+def face(*, quick: bool) -> list[Figure]:
+    """Measure how long a tick takes to WebSocket clients."""
+    return bench_face.measure(quick=quick)
+
+
+def minute_close(*, quick: bool) -> list[Figure]:
+    """Measure the close of a minute into PostgreSQL."""
+    return bench_minute_close.measure(30) if quick else bench_minute_close.measure()
+
+
+def hot(*, quick: bool) -> list[Figure]:
+    """Measure the hot store."""
+    return bench_hot.measure(200) if quick else bench_hot.measure()
+
+
 BENCHMARKS: dict[str, Callable[..., list[Figure]]] = {
     each.__name__: each
     for each in (
         *(indicators, history_load, read, archive, run_overhead, run_cost),
-        *(budget, providers, stories, workers, backfill),
+        *(budget, providers, stories, workers, backfill, face, minute_close, hot),
     )
 }
 

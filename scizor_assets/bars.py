@@ -40,6 +40,9 @@ def build_bars_asset(market: MarketSpec, timeframe: Timeframe) -> dg.AssetsDefin
         if upstream
         else [dg.AssetKey(["reference", "watchlist"])]
     )
+    if timeframe == "1m":
+        # What is streamed stands in the same table, under the feed's name.
+        deps.append(dg.AssetKey(["streaming", "live_bars"]))
     if timeframe == "5m" and "coinspot" in get_settings().chain(market.name):
         # Its bars are made of what was sampled.
         deps.append(dg.AssetKey(["exchange", "coinspot_prices"]))

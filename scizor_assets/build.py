@@ -26,6 +26,7 @@ from scizor_assets.reconciliation import RECONCILIATION_ASSETS
 from scizor_assets.reference import REFERENCE_ASSETS
 from scizor_assets.repair import REPAIR_SENSORS
 from scizor_assets.schedules import SCHEDULES
+from scizor_assets.streaming import STREAMING_ASSETS, STREAMING_SENSORS
 from scizor_assets.watch import lost_runs
 from scizor_resources.resources import default_resources
 
@@ -44,6 +45,7 @@ def build_defs(
     return dg.Definitions(
         assets=[
             *REFERENCE_ASSETS,
+            *STREAMING_ASSETS,
             *BARS_ASSETS,
             *INDICATORS_ASSETS,
             *EXCHANGE_ASSETS,
@@ -71,6 +73,7 @@ def build_defs(
             *INTRADAY_SENSORS,
             *BACKFILL_SENSORS,
             *REPAIR_SENSORS,
+            *STREAMING_SENSORS,
             *ALERT_SENSORS,
             *map(build_marts_refresh, models),
         ],

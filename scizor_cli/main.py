@@ -27,6 +27,7 @@ from scizor_cli import (
     providers,
     query,
     retention,
+    sidecar,
     status,
     watchlist,
     worker,
@@ -138,7 +139,7 @@ def root(
 
 @app.command(
     epilog="Examples:\n\n  scizor up\n\n  scizor up --live   (real prices, no key)\n\n  "
-    "scizor up --port 3001\n\n  "
+    "scizor up --port 3001\n\n  scizor up --stream   (the tape, where no live feed is set up)\n\n  "
     "scizor up --host 0.0.0.0   (everybody who reaches this machine can use the UI)"
 )
 def up(
@@ -156,11 +157,19 @@ def up(
             "the rest every five; the same as SCIZOR_PROFILE=live.",
         ),
     ] = False,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Start the streaming sidecar also where no live feed is set up; it then plays the "
+            "trades of the tape. With a feed, or --live, it is started anyway.",
+        ),
+    ] = False,
 ) -> None:
-    """Start the servers, the Dagster UI, the daemon and a worker, until Ctrl-C."""
+    """Start the servers, the Dagster UI, the daemon, a worker and live feeds, until Ctrl-C."""
     from scizor_cli.up import run_up
 
-    run_up(host, port, live=live)
+    run_up(host, port, live=live, stream=stream)
 
 
 @app.command(epilog="Example:\n\n  scizor demo   (running it again changes nothing)")
@@ -213,6 +222,7 @@ app.add_typer(gaps.app, name="gaps")
 app.add_typer(archive.app, name="archive")
 app.command(name="retention", epilog=retention.EXAMPLES)(retention.retention)
 app.command(name="worker", epilog=worker.EXAMPLES)(worker.worker)
+app.command(name="sidecar", epilog=sidecar.EXAMPLES)(sidecar.sidecar)
 app.command(name="import", epilog=importing.EXAMPLES)(importing.import_)
 
 

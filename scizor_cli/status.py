@@ -62,6 +62,7 @@ class StatusReport:
     runs: list[dict[str, Any]] = field(default_factory=list)
     backfills: list[dict[str, Any]] = field(default_factory=list)
     alerts: list[dict[str, Any]] = field(default_factory=list)
+    streaming: dict[str, Any] | None = None
     advice: list[str] = field(default_factory=list)
 
 
@@ -93,11 +94,13 @@ def look(settings: "Settings", now: Callable[[], datetime]) -> StatusReport:
     from scizor_core.markets import MARKETS
 
     database_url, database = _database(settings)
+    valkey, streaming = _valkey(settings)
     report = StatusReport(
         home=str(settings.home),
         profile=_profile(settings),
         chains={name: list(settings.chain(name)) for name in MARKETS},
-        servers=[database, _valkey(settings)],
+        servers=[database, valkey],
+        streaming=streaming,
     )
     if database_url is not None and database.running:
         _look_inside(report, database_url, now())
@@ -135,8 +138,11 @@ def _database(settings: "Settings") -> tuple[str | None, ServerReport]:
     return endpoints.libpq_url, report
 
 
-def _valkey(settings: "Settings") -> ServerReport:
+def _valkey(settings: "Settings") -> tuple[ServerReport, dict[str, Any] | None]:
+    """Return Valkey's report, and what the streaming sidecar says there of itself."""
     import redis
+
+    from scizor_resources.streaming import read_state
 
     report = ServerReport("valkey", "embedded", running=False)
     if settings.redis_url is not None:
@@ -145,17 +151,18 @@ def _valkey(settings: "Settings") -> ServerReport:
     else:
         running = _embedded(settings, "valkey", report)
         if running is None:
-            return report
+            return report, None
         url = running
+    state = None
     try:
         with redis.Redis.from_url(url, socket_connect_timeout=_CONNECT_TIMEOUT_SECONDS) as client:
-            client.ping()
+            state = read_state(lambda ask: ask(client))
     except (redis.RedisError, ValueError) as error:
         report.running = False
         report.problem = str(error).strip().rstrip(".") or type(error).__name__
     else:
         report.running = True
-    return report
+    return report, state
 
 
 def _embedded(settings: "Settings", name: str, report: ServerReport) -> str | None:
@@ -355,6 +362,14 @@ def _show(report: StatusReport) -> None:
             for row in report.watchlist
         ]
         out.print(f"[bold]Watchlist[/]  {', '.join(parts)}")
+    if report.streaming is not None:
+        feeds = [
+            f"{name} {feed['state']}, {feed['streams']} symbols, "
+            f"{feed['trades_per_second']:g} trades/s"
+            for name, feed in report.streaming["feeds"].items()
+        ]
+        where = f"at {report.streaming['url']} (pid {report.streaming['pid']})"
+        out.print(f"[bold]Streaming[/]  {'; '.join(feeds)}; page and API {where}")
     _show_faults(report)
     _show_freshness(report.freshness)
     _show_runs(report.runs)

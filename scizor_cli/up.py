@@ -1,4 +1,4 @@
-"""`scizor up`: servers, code server, webserver, daemon and one warm worker, until Ctrl-C."""
+"""`scizor up`: servers, code server, webserver, daemon, a warm worker, the stream, until Ctrl-C."""
 
 import contextlib
 import os
@@ -25,6 +25,7 @@ from scizor_resources.errors import ServerError
 from scizor_resources.platform import Platform
 from scizor_resources.reach import unreachable
 from scizor_resources.settings import Settings, load_settings
+from scizor_resources.streaming import is_wanted
 
 READY_TIMEOUT_SECONDS = 180
 
@@ -49,13 +50,16 @@ class Parts:
         self.supervisor.check(self.console, away)
 
 
-def run_up(host: str | None = None, port: int | None = None, *, live: bool = False) -> None:
+def run_up(
+    host: str | None = None, port: int | None = None, *, live: bool = False, stream: bool = False
+) -> None:
     """Start everything, wait for Ctrl-C or SIGTERM, stop everything.
 
     Args:
         host: address of the UI, by default that of the settings.
         port: port of the UI, by default that of the settings.
         live: refresh markets from providers that need no key.
+        stream: start the streaming sidecar also where no live feed is set up: it plays the tape.
 
     Raises:
         ScizorError: something needed could not be started.
@@ -63,7 +67,7 @@ def run_up(host: str | None = None, port: int | None = None, *, live: bool = Fal
     console = Console()
     if live:
         os.environ["SCIZOR_PROFILE"] = "live"
-    settings = load_settings()
+    settings = _with_tape(load_settings()) if stream else load_settings()
     host, port = host or settings.ui_host, port or settings.ui_port
     stopping = _stop_on_signals()
     supervisor = Supervisor(settings.home / "logs", settings.home / "up.json")
@@ -71,12 +75,9 @@ def run_up(host: str | None = None, port: int | None = None, *, live: bool = Fal
     remains = supervisor.clear_remains()
     if remains:
         console.print(f"[yellow]Ended {remains} processes that an earlier `up` had left behind.[/]")
-    if not port_is_free(port):
-        owner = describe_port_owner(port) or "another program"
-        raise ServerError(
-            f"Port {port} is taken by {owner}. Stop it, or choose another port: "
-            f"`scizor up --port {port + 1}` or SCIZOR_UI_PORT."
-        )
+    _require_free(port, f"`scizor up --port {port + 1}` or SCIZOR_UI_PORT")
+    if is_wanted(settings):
+        _require_free(settings.sidecar_port, "SCIZOR_SIDECAR_PORT")
     if settings.profile == "live":
         _tell_of_live(console, settings)
     with console.status("Starting PostgreSQL and Valkey ..."):
@@ -92,7 +93,8 @@ def run_up(host: str | None = None, port: int | None = None, *, live: bool = Fal
         try:
             with console.status("Loading the asset graph, starting a worker ..."):
                 _start_children(parts, settings, (host, port), code_port, stopping)
-            _serve(parts, host, port, stopping)
+            page = f"http://{settings.sidecar_host}:{settings.sidecar_port}"
+            _serve(parts, host, port, page, stopping)
         finally:
             with console.status("Stopping ..."):
                 parts.keeper.stop()
@@ -100,6 +102,22 @@ def run_up(host: str | None = None, port: int | None = None, *, live: bool = Fal
     finally:
         platform.close()
     console.print("Stopped.")
+
+
+def _require_free(port: int, choices: str) -> None:
+    if not port_is_free(port):
+        owner = describe_port_owner(port) or "another program"
+        raise ServerError(
+            f"Port {port} is taken by {owner}. Stop it, or choose another port: {choices}."
+        )
+
+
+def _with_tape(settings: Settings) -> Settings:
+    """Return the settings with the tape as the feed of every market, where none is chosen."""
+    if is_wanted(settings):
+        return settings
+    os.environ.update({f"SCIZOR_STREAM_{market.upper()}": "tape" for market in MARKETS})
+    return load_settings()
 
 
 def _tell_of_live(console: Console, settings: Settings) -> None:
@@ -170,6 +188,9 @@ def _start_children(
         (POSTGRES,),
     )
     supervisor.start("worker", worker_command(settings.worker_concurrency), (POSTGRES, VALKEY))
+    if is_wanted(settings):
+        # It goes on without either server; to start it needs the watchlist.
+        supervisor.start("sidecar", [python, "-m", "scizor_cli.main", "sidecar"], (POSTGRES,))
     # Webserver and daemon that find no code server start with an error and look again only later.
     _wait_for_port(parts, code_port, stopping)
     supervisor.start(
@@ -192,7 +213,7 @@ def _wait_for_port(parts: Parts, port: int, stopping: Callable[[], bool]) -> Non
         time.sleep(0.3)
 
 
-def _serve(parts: Parts, host: str, port: int, stopping: Callable[[], bool]) -> None:
+def _serve(parts: Parts, host: str, port: int, page: str, stopping: Callable[[], bool]) -> None:
     url = f"http://{host}:{port}"
     deadline = time.monotonic() + READY_TIMEOUT_SECONDS
     with parts.console.status("Starting the Dagster UI, the daemon and a worker ..."):
@@ -208,6 +229,8 @@ def _serve(parts: Parts, host: str, port: int, stopping: Callable[[], bool]) -> 
         parts.console.print(
             f"\n[bold green]The Dagster UI is at {url}[/]   (Ctrl-C stops everything)"
         )
+        if any(child.name == "sidecar" for child in parts.supervisor.children):
+            parts.console.print(f"[bold green]Live prices are at {page}[/]")
     while not stopping():
         parts.look_after()
         time.sleep(0.5)

@@ -7,7 +7,7 @@ Nothing here fetches or changes anything: what is not stored is told, with the r
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from types import TracebackType
@@ -19,6 +19,7 @@ import pandas as pd
 
 from scizor_core.adjust import basis_dates, dividend_factors, split_factors
 from scizor_core.errors import InvalidInputError, UnknownSymbolError
+from scizor_core.gaps import to_micros
 from scizor_core.indicators import INDICATOR_COLUMNS
 from scizor_core.instruments import Instrument
 from scizor_core.markets import MARKETS, Timeframe, check_timeframe, get_market
@@ -27,6 +28,7 @@ from scizor_resources.gap_reports import list_gaps
 from scizor_resources.platform import Platform
 from scizor_resources.read_only import DEFAULT_TIMEOUT_SECONDS, open_query
 from scizor_resources.settings import Settings
+from scizor_resources.stores.hot import HotBars, HotReader
 
 #: A date, an aware instant, or the ISO text of either.
 Moment = date | datetime | str
@@ -78,6 +80,7 @@ class MarketData:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+        self._hot = HotReader(platform.link)
         self._owned = False
 
     @classmethod
@@ -153,8 +156,9 @@ class MarketData:
             (datetime64[us], a date of the exchange), prices and vwap in the market's currency,
             volume in shares or coins, trade_count Int64, adj_close, source, is_final; then with
             `indicators` 30 more in the units of docs/indicators.md.
-            `frame.attrs` holds market, symbol, instrument_id, timeframe, currency, tier ("warm":
-            PostgreSQL, "cold": the archive, or "warm+cold"), sources (source -> bars), simulated
+            `frame.attrs` holds market, symbol, instrument_id, timeframe, currency, tier ("hot":
+            Valkey, where it has seen the whole window live, "warm": PostgreSQL, "cold": the
+            archive, or "warm+cold"), sources (source -> bars), simulated
             (True where any bar is), adjusted, adjust, delisted_on, and for an empty answer
             empty_reason, a sentence. An empty frame is an answer, not an error.
 
@@ -171,7 +175,10 @@ class MarketData:
         candidates = self._candidates(symbol, market)
         window = _window(candidates[0].market, chosen, start, end)
         instrument = self._holder(symbol, candidates, None if end is None else window.last)
-        frame = self._stored(instrument, chosen, window, last)
+        as_traded = not (indicators or adjusted or adjust)
+        frame = self._live(instrument, chosen, window, last) if as_traded else None
+        if frame is None:
+            frame = self._stored(instrument, chosen, window, last)
         tier = frame.attrs["tier"]
         if adjust is not None:
             frame = self._adjust_by_actions(frame, instrument, chosen, dividends=adjust == "all")
@@ -181,19 +188,116 @@ class MarketData:
         if adjusted:
             frame = _adjust(frame, instrument)
         frame.attrs = {
-            "market": instrument.market,
-            "symbol": instrument.symbol,
-            "instrument_id": instrument.instrument_id,
-            "timeframe": chosen,
-            "currency": self._currency(instrument),
-            "tier": tier,
-            "sources": {str(k): int(v) for k, v in frame["source"].value_counts().items()},
-            "simulated": bool(is_simulated(frame["source"]).any()),
+            **self._described(instrument, chosen, frame, tier),
             "adjusted": adjusted,
             "adjust": adjust,
             "delisted_on": instrument.delisted_on,
             "empty_reason": self._why_empty(instrument, chosen, window) if frame.empty else None,
         }
+        return frame
+
+    def latest(
+        self,
+        symbol: str,
+        timeframe: str = "1m",
+        limit: int = 100,
+        *,
+        market: str | None = None,
+    ) -> pd.DataFrame:
+        """Return the newest bars of one symbol, the one that still forms included.
+
+        Args:
+            symbol: code in its market, any case.
+            timeframe: "1m", "5m", "15m" or "1d".
+            limit: so many bars at most, 1 or more.
+            market: needed only where several markets have that code.
+
+        Returns:
+            As `bars`, and a last column `state`: forming, closed, revised or provisional (trades
+            may be missing). `frame.attrs` as of `bars`, tier: "hot" (Valkey), "warm", "cold",
+            "warm+cold", or one of these after "hot+" where the newest bars came from Valkey.
+
+        Raises:
+            UnknownSymbolError: no such symbol; the message names those that come close.
+            InvalidInputError: several markets have it; no bar is asked for.
+            UnknownMarketError: no such market.
+        """
+        chosen = check_timeframe(timeframe)
+        if limit < 1:
+            raise InvalidInputError(f"limit={limit} asks for no bar: use 1 or more.")
+        instrument = self.find(symbol, market)
+        hot = self._hot_bars(instrument, chosen)
+        if hot is not None and len(hot) >= limit:
+            frame, tier = hot.last(limit).frame(), "hot"
+        else:
+            frame, tier = self._newest(instrument, chosen, limit, hot)
+        frame = frame[[*MARKET_DATA_COLUMNS, "state"]]
+        window = _Window(_BEGINNING, _END, _BEGINNING.date(), _END.date())
+        frame.attrs = {
+            **self._described(instrument, chosen, frame, tier),
+            "empty_reason": self._why_empty(instrument, chosen, window) if frame.empty else None,
+        }
+        return frame
+
+    def _newest(
+        self, instrument: Instrument, timeframe: Timeframe, limit: int, hot: HotBars | None
+    ) -> tuple[pd.DataFrame, str]:
+        """Return the last stored bars with what the hot store has beyond them, and the tier."""
+        window = _Window(_BEGINNING, _END, _BEGINNING.date(), _END.date())
+        frame = self._stored(instrument, timeframe, window, limit)
+        tier = str(frame.attrs["tier"])
+        state = np.where(frame["is_final"].to_numpy(dtype=np.bool_), "closed", "provisional")
+        frame = frame.assign(state=pd.array(state.astype(object), dtype="str"))
+        if hot is None:
+            return frame, tier
+        live = hot.frame()
+        # What forms now may be stored as provisional, from before a restart.
+        beyond = live[~live.index.isin(frame.index) | (live["state"] == "forming")]
+        if beyond.empty:
+            return frame, tier
+        stored = frame[~frame.index.isin(beyond.index)]
+        columns = [*MARKET_DATA_COLUMNS, "state"]
+        if stored.empty:
+            return beyond[columns].tail(limit), "hot"
+        both = pd.concat([stored[columns], beyond[columns]]).sort_index()
+        return both.tail(limit), f"hot+{tier}"
+
+    def _described(
+        self, instrument: Instrument, timeframe: Timeframe, frame: pd.DataFrame, tier: str
+    ) -> dict[Hashable, Any]:
+        return {
+            "market": instrument.market,
+            "symbol": instrument.symbol,
+            "instrument_id": instrument.instrument_id,
+            "timeframe": timeframe,
+            "currency": self._currency(instrument),
+            "tier": tier,
+            "sources": {str(k): int(v) for k, v in frame["source"].value_counts().items()},
+            "simulated": bool(is_simulated(frame["source"]).any()),
+        }
+
+    def _hot_bars(self, instrument: Instrument, timeframe: Timeframe) -> HotBars | None:
+        if timeframe == "1d" or instrument.delisted_on is not None:
+            return None
+        return self._hot.bars(instrument.market, instrument.symbol, timeframe)
+
+    def _live(
+        self, instrument: Instrument, timeframe: Timeframe, window: _Window, last: int | None
+    ) -> pd.DataFrame | None:
+        """Return the bars of a window from the hot store, None where it may not have them all."""
+        if last is None and window.start == _BEGINNING:
+            return None
+        hot = self._hot_bars(instrument, timeframe)
+        if hot is None or hot.complete_from is None:
+            return None
+        first, end = to_micros(window.start), to_micros(window.end)
+        found = hot.final().between(max(first, hot.complete_from), end)
+        if last is not None and len(found) >= last:
+            found = found.last(last)
+        elif first < hot.complete_from or not len(found):
+            return None
+        frame = found.frame()
+        frame.attrs["tier"] = "hot"
         return frame
 
     def find(self, symbol: str, market: str | None = None) -> Instrument:

@@ -89,6 +89,11 @@ class ProviderSettings(BaseSettings):
     finnhub_api_key: SecretStr | None = Field(None, description="Finnhub API key.")
     finnhub_base_url: str | None = Field(None, description="Stands in for finnhub.io/api/v1.")
     finnhub_ws_url: str | None = Field(None, description="Stands in for ws.finnhub.io.")
+    finnhub_not_in_price: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("3", "5", "10", "12", "15", "16", "19", "20", "21", "23", "24"),
+        description="Finnhub's numbers of sale conditions that leave a streamed trade out of the "
+        "price, not out of the volume, comma separated (12 is an odd lot, 24 extended hours).",
+    )
     finnhub_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
     finnhub_cost_per_call_usd: float = Field(0.0, ge=0, description=_COST)
 
@@ -98,6 +103,25 @@ class ProviderSettings(BaseSettings):
         "and 7497 are tried. Unset: IBKR is not asked.",
     )
     ibkr_client_id: int = Field(1, ge=0, description="API client id; the next ones are tried too.")
+    ibkr_backup_port: int | None = Field(
+        None,
+        gt=0,
+        lt=65536,
+        description="Port of a second gateway on that host: live data come from it while the first "
+        "cannot be reached or has lost its link to IBKR.",
+    )
+    ibkr_stream_client_id: int = Field(
+        21, ge=0, description="API client id of the live feed; the next ones are tried too."
+    )
+    ibkr_market_data_lines: int = Field(
+        40,
+        gt=0,
+        description="Market data lines of the account that live data may take; an instrument takes "
+        "one, its order book and its trades one by one each another.",
+    )
+    ibkr_depths: int = Field(
+        3, ge=0, description="Order books at a time; IBKR allows three with its first 400 lines."
+    )
     ibkr_requests_per_minute: int | None = Field(None, gt=0, description=_PER_MINUTE)
 
     kraken_base_url: str | None = Field(None, description="Stands in for api.kraken.com.")
@@ -261,6 +285,7 @@ class ProviderSettings(BaseSettings):
 
     @field_validator(
         "defillama_chains",
+        "finnhub_not_in_price",
         "glassnode_assets",
         "glassnode_metrics",
         "nansen_chains",

@@ -18,12 +18,8 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from scizor_core.errors import ConfigError, InvalidInputError
 from scizor_core.markets import MARKETS
 from scizor_core.retention import policies
-from scizor_resources.provider_settings import (
-    PHRASES,
-    PROVIDER_NAMES,
-    ProviderSettings,
-    parts_of,
-)
+from scizor_resources.provider_settings import PHRASES, PROVIDER_NAMES, parts_of
+from scizor_resources.stream_settings import StreamSettings
 
 #: What `SCIZOR_PROFILE=live` does to the chains: real providers that need no key.
 LIVE_CHAINS: dict[str, tuple[str, ...]] = {
@@ -33,7 +29,7 @@ LIVE_CHAINS: dict[str, tuple[str, ...]] = {
 }
 
 
-class Settings(ProviderSettings):
+class Settings(StreamSettings):
     """The settings; each field is the environment variable `SCIZOR_<FIELD>`."""
 
     # An empty variable is an unset one: so they stand in a copied .env and in compose files.
@@ -84,6 +80,13 @@ class Settings(ProviderSettings):
         "the last time where bars of a new symbol have come.",
     )
     tape_dir: Path | None = Field(None, description="The tape directory; unset: SCIZOR_HOME/tape.")
+    tape_speed: float = Field(
+        1.0,
+        ge=0,
+        le=100_000,
+        description="How fast the live feed 'tape' plays trades of the tape: 1 is as they "
+        "happened, 10 ten times as fast, 0 as fast as they are taken.",
+    )
     profile: Literal["live"] | None = Field(
         None, description="live: keyless real providers, refreshed while their markets are open."
     )

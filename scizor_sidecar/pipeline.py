@@ -17,9 +17,11 @@ from scizor_core.markets import MARKETS
 from scizor_core.sessions import get_calendar
 from scizor_core.stream.engine import LATENESS_US, BarEngine, Intake, LiveBar
 from scizor_core.stream.guards import Limits, SessionClock, Verdict, judge_quote
+from scizor_core.stream.minutes import MINUTE_US
 from scizor_core.stream.trades import MICROSECONDS, NO_TIME, TradeBatch, concatenate, make_batch
 from scizor_sidecar.feeds.base import Stream
 from scizor_sidecar.feeds.connection import FeedState
+from scizor_sidecar.feeds.notices import NoticeSink
 
 #: Trades that may wait; the feed is not read on while there are more.
 MOST_WAITING = 200_000
@@ -74,12 +76,12 @@ class Window:
 
     Attributes:
         feed: name of the feed.
-        trades: those that count, in the order of their arrival; symbols are numbers of `streams`.
         streams: the feed's instruments by number.
         bars: bars that are new or different.
         quotes: the last quote of each instrument that had one.
         books: the last book of each instrument that had one.
-        intake: what became of the trades, None where none had come.
+        intake: what became of the trades, None where none had come; symbols are numbers of
+            `streams`.
         received_at: arrival of the first and of the last message, microseconds UTC.
     """
 
@@ -149,6 +151,12 @@ class FeedPipeline:
         self.counts = FeedCounts()
         self.state, self.why = FeedState.IDLE, "not started"
         self.streams: list[Stream] = []
+        #: Number and start of a minute -> who told its bar, where that was not the feed.
+        self.told_by: dict[tuple[int, int], str] = {}
+        #: Market and symbol -> why the provider does not serve it.
+        self.rejections: dict[tuple[str, str], str] = {}
+        #: Takes halts and trades that are taken back.
+        self.notices: NoticeSink | None = None
         self._numbers: dict[tuple[str, str], int] = {}
         self._clocks = {name: SessionClock(get_calendar(name)) for name in MARKETS}
         self._waiting: list[TradeBatch] = []
@@ -185,6 +193,11 @@ class FeedPipeline:
         self.alive()
         self.counts.connections += 1
         self._set_state(FeedState.CONNECTED, "subscribed")
+
+    def lost(self, why: str) -> None:
+        """Note that things are missed although the connection stands."""
+        self.engine.begin_pass()
+        self._set_state(FeedState.WAITING, why)
 
     def disconnected(self, state: FeedState, why: str) -> None:
         """Note that the connection has ended."""
@@ -264,7 +277,22 @@ class FeedPipeline:
 
     def rejected(self, stream: Stream, why: str) -> None:
         """Note that the provider does not serve an instrument."""
-        del stream, why
+        self.rejections[stream.market, stream.symbol] = why
+
+    def halted(self, stream: Stream, ts: int, reason: str) -> None:
+        """Hand on that trading of an instrument has been stopped."""
+        if self.notices is not None:
+            self.notices.halted(stream, ts, reason)
+
+    def resumed(self, stream: Stream, ts: int) -> None:
+        """Hand on that an instrument is traded again."""
+        if self.notices is not None:
+            self.notices.resumed(stream, ts)
+
+    def taken_back(self, stream: Stream, ts: int, why: str) -> None:
+        """Hand on that a trade was cancelled or corrected."""
+        if self.notices is not None:
+            self.notices.taken_back(stream, ts, why)
 
     async def room(self) -> None:
         """Wait while the queue is full."""
@@ -280,6 +308,17 @@ class FeedPipeline:
             self._numbers[key] = found
             self.streams.append(stream)
         return found
+
+    @property
+    def feed_time(self) -> int:
+        """The feed's own time when it was last heard, microseconds UTC; `NO_TIME` before a trade.
+
+        The time of its newest trade, and what had passed since.
+        """
+        if self.engine.newest == NO_TIME:
+            return NO_TIME
+        passed = max(self._heard - self._newest_heard, 0.0)
+        return self.engine.newest + math.floor(passed * MICROSECONDS)
 
     @property
     def waiting(self) -> int:
@@ -298,7 +337,9 @@ class FeedPipeline:
         """Take what waits through the engine, again and again, until cancelled."""
         while True:
             try:
-                await asyncio.wait_for(self._work.wait(), TIMER_SECONDS)
+                # Python 3.11's `wait_for` loses a cancellation that comes together with work.
+                async with asyncio.timeout(TIMER_SECONDS):
+                    await self._work.wait()
             except TimeoutError:
                 pass
             else:
@@ -325,7 +366,10 @@ class FeedPipeline:
         window = Window(
             self.feed,
             self.streams,
-            [StreamedBar(self.streams[bar.symbol], bar, self.feed, arrived) for bar in bars],
+            [
+                StreamedBar(self.streams[bar.symbol], bar, self._source_of(bar), arrived)
+                for bar in bars
+            ],
             quotes,
             books,
             intake,
@@ -333,6 +377,14 @@ class FeedPipeline:
         )
         for listener in self._listeners:
             listener.on_window(window)
+
+    def _source_of(self, bar: LiveBar) -> str:
+        """Return who a bar is of: the feed, and those who told minutes in its place."""
+        if not self.told_by:
+            return self.feed
+        minutes = range(bar.start, bar.end, MINUTE_US)
+        found = {self.told_by.get((bar.symbol, start), self.feed) for start in minutes}
+        return "+".join(sorted(found))
 
     def process(self, batch: TradeBatch, *, healing: bool = False) -> Intake:
         """Take trades through the engine and count what becomes of them."""

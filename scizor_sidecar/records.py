@@ -62,7 +62,7 @@ class RecordFile:
 
     def read(self, offset: int = 0) -> Iterator[tuple[int, bytes]]:
         """Return each record from an offset on with the offset after it."""
-        yield from _records(self.path, offset)
+        yield from read_records(self.path, offset)
 
     def close(self) -> None:
         """Close the file."""
@@ -96,7 +96,8 @@ def replace_records(path: Path, records: Iterator[bytes]) -> None:
         os.close(directory)
 
 
-def _records(path: Path, offset: int) -> Iterator[tuple[int, bytes]]:
+def read_records(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Return each whole record from an offset on with the offset after it; changes nothing."""
     with path.open("rb") as file:
         file.seek(offset)
         while len(head := file.read(_HEAD.size)) == _HEAD.size:
@@ -112,6 +113,6 @@ def _records(path: Path, offset: int) -> Iterator[tuple[int, bytes]]:
 
 def _whole_end(path: Path) -> int:
     end = 0
-    for offset, _ in _records(path, 0):
+    for offset, _ in read_records(path):
         end = offset
     return end

@@ -76,6 +76,8 @@ class Intake:
         quarantined: the rows refused, and the rule that refused each.
         late: trades that changed a bar already closed.
         kept: number of trades that count.
+        trades: those, in the order of their arrival.
+        odd: (symbol, rule) -> rows of it that the rule flagged or quarantined.
         forgotten: trades of minutes that the engine no longer has. Alone they would make bars of
             too few trades; whoever heals such minutes has to make them of all their trades.
     """
@@ -87,6 +89,8 @@ class Intake:
     refused_by: list[str]
     late: int
     kept: int
+    trades: TradeBatch
+    odd: dict[tuple[int, str], int]
     forgotten: TradeBatch
 
 
@@ -124,6 +128,9 @@ class BarEngine:
         self._seen = SeenTrades(remember)
         self._symbols: list[_Symbol] = []
         self._changed: dict[MinuteKey, None] = {}
+        #: (symbol, timeframe, start) of bars above whose state may be another although none of
+        #: their minutes is.
+        self._changed_above: dict[tuple[int, Timeframe, int], None] = {}
         self._to_tidy: set[int] = set()
         self._forgotten_until = np.zeros(0, dtype=np.int64)
         self._keep_us = keep_minutes * MINUTE_US
@@ -140,11 +147,22 @@ class BarEngine:
         self._forgotten_until = np.append(self._forgotten_until, NO_TIME)
         return self.guard.add(clock, tick_size)
 
+    def begin_at(self, number: int, start: int) -> None:
+        """Say that a symbol's trades before an instant are none of this engine's.
+
+        Those that come nevertheless are told as forgotten: alone they would make bars of too few.
+        """
+        self._forgotten_until[number] = max(self._forgotten_until[number], start)
+
     # ---- trades in
 
-    def begin_pass(self) -> None:
-        """Say that trades may come again: after a reconnect, and before a replay."""
-        self._seen.begin_pass()
+    def begin_pass(self, *, healing: bool = False) -> None:
+        """Say that trades may come again: after a reconnect, and before a replay.
+
+        Args:
+            healing: those that are replayed; what comes live meanwhile is a pass of its own.
+        """
+        self._seen.begin_pass(healing=healing)
 
     def process(self, batch: TradeBatch, now_us: int, *, healing: bool = False) -> Intake:
         """Judge trades, drop those seen before, add the others to their minutes.
@@ -160,7 +178,7 @@ class BarEngine:
         gone = good.ts < self._forgotten_until[good.symbol]
         forgotten = good.take(gone)
         good = good.take(~gone) if len(forgotten) else good
-        fresh = self._seen.fresh(good)
+        fresh = self._seen.fresh(good, healing=healing)
         repeated = int(len(fresh) - fresh.sum())
         kept = good.take(fresh) if repeated else good
         if len(kept):
@@ -175,6 +193,8 @@ class BarEngine:
             refused_by=[judged.rule_name(row) for row in np.flatnonzero(refused).tolist()],
             late=late,
             kept=len(kept),
+            trades=kept,
+            odd=judged.counts_by_symbol(batch.symbol),
             forgotten=forgotten,
         )
 
@@ -212,12 +232,21 @@ class BarEngine:
             edge = until - until % MINUTE_US
             if edge <= symbol.closed_until:
                 continue
-            symbol.closed_until = edge
+            before, symbol.closed_until = symbol.closed_until, edge
+            self._mark_above(number, before, edge)
             for start, kept in symbol.minutes.items():
                 if start + MINUTE_US <= edge and kept.state == BarState.FORMING:
                     kept.state = BarState.CLOSED
                     self._changed[number, start] = None
             self._to_tidy.add(number)
+
+    def _mark_above(self, number: int, after: int, until: int) -> None:
+        """Note the bars above that end in `(after, until]`: their last minutes may be empty."""
+        for timeframe in STREAM_TIMEFRAMES[1:]:
+            step = _STEP_US[timeframe]
+            for start in {begin - begin % step for begin in self._symbols[number].minutes}:
+                if after < start + step <= until:
+                    self._changed_above[number, timeframe, start] = None
 
     def _forget(self, number: int) -> None:
         symbol = self._symbols[number]
@@ -247,6 +276,7 @@ class BarEngine:
         for number in numbers:
             symbol = self._symbols[number]
             symbol.outages = [(a, end if b is None else b) for a, b in symbol.outages]
+            self._settle(number, end, None)
 
     def end_outage(self, numbers: Iterable[int], start: int, end: int) -> None:
         """Say that all trades of an interval are in: its minutes count as others do."""
@@ -255,11 +285,30 @@ class BarEngine:
             symbol.outages = [
                 rest for each in symbol.outages for rest in _without(each, (start, end))
             ]
-            for begin, kept in symbol.minutes.items():
-                if kept.state == BarState.PROVISIONAL and not self._is_in_outage(symbol, begin):
-                    over = begin + MINUTE_US <= symbol.closed_until
-                    kept.state = BarState.CLOSED if over else BarState.FORMING
-                    self._changed[number, begin] = None
+            self._settle(number, start, end)
+            self._mark_above(number, start, end + _LONGEST_US)
+
+    def _settle(self, number: int, start: int, end: int | None) -> None:
+        """Let minutes of an interval that lie in no outage any more count as others do."""
+        symbol = self._symbols[number]
+        for begin, kept in symbol.minutes.items():
+            is_concerned = begin + MINUTE_US > start and (end is None or begin < end)
+            if (
+                is_concerned
+                and kept.state == BarState.PROVISIONAL
+                and not self._is_in_outage(symbol, begin)
+            ):
+                over = begin + MINUTE_US <= symbol.closed_until
+                kept.state = BarState.CLOSED if over else BarState.FORMING
+                self._changed[number, begin] = None
+
+    def abandon(self, numbers: Iterable[int], start: int, end: int) -> None:
+        """Say that an interval will not be healed here: its minutes stay provisional for good."""
+        for number in numbers:
+            symbol = self._symbols[number]
+            symbol.outages = [
+                rest for each in symbol.outages for rest in _without(each, (start, end))
+            ]
 
     def _mark(self, number: int, start: int, end: int | None) -> None:
         for begin, kept in self._symbols[number].minutes.items():
@@ -282,13 +331,39 @@ class BarEngine:
         symbol.minutes.setdefault(start, _Kept(minute, BarState.CLOSED))
         symbol.closed_until = max(symbol.closed_until, start + MINUTE_US)
 
+    def replace(self, number: int, start: int, minute: Minute) -> None:
+        """Put a minute that was made elsewhere, of all its trades, in the place of the own one."""
+        symbol = self._symbols[number]
+        kept = symbol.minutes.get(start)
+        if kept is None:
+            over = start < symbol.closed_until
+            kept = _Kept(minute, BarState.REVISED if over else BarState.FORMING)
+            symbol.minutes[start] = kept
+        elif kept.state in (BarState.CLOSED, BarState.REVISED):
+            kept.state = BarState.REVISED
+            kept.revision += 1
+        kept.minute = minute
+        if self._is_in_outage(symbol, start):
+            kept.state = BarState.PROVISIONAL
+        self._changed[number, start] = None
+
+    def keeps(self, number: int, start: int) -> bool:
+        """Say whether a symbol's trades at an instant still make bars here."""
+        return start >= int(self._forgotten_until[number])
+
+    def minutes(self, number: int) -> dict[int, Minute]:
+        """Return the minutes of a symbol that are kept, by their start."""
+        return {start: kept.minute for start, kept in self._symbols[number].minutes.items()}
+
     def changed(self) -> list[LiveBar]:
         """Return each bar that is new or different since the last call, finest first."""
         keys, self._changed = self._changed, {}
+        marked, self._changed_above = self._changed_above, {}
         out = [bar for key in keys if (bar := self.minute_bar(*key)) is not None]
         for timeframe in STREAM_TIMEFRAMES[1:]:
             step = _STEP_US[timeframe]
             above = dict.fromkeys((number, start - start % step) for number, start in keys)
+            above.update(dict.fromkeys(key[::2] for key in marked if key[1] == timeframe))
             out += [
                 bar
                 for number, start in above
@@ -312,32 +387,47 @@ class BarEngine:
         )  # fmt: skip
 
     def _bar_above(self, number: int, timeframe: Timeframe, start: int) -> LiveBar | None:
-        symbol = self._symbols[number]
-        step = _STEP_US[timeframe]
+        symbol, end = self._symbols[number], start + _STEP_US[timeframe]
         parts = [
             kept
-            for begin in range(start, start + step, MINUTE_US)
+            for begin in range(start, end, MINUTE_US)
             if (kept := symbol.minutes.get(begin)) is not None and kept.minute.has_price
         ]
         if not parts:
             return None
-        minutes = [each.minute for each in parts]
-        high, low = max(each.high for each in minutes), min(each.low for each in minutes)
-        volume = sum(each.volume for each in minutes)
-        priced = sum(each.priced for each in minutes)
-        turnover = sum(each.turnover for each in minutes)
+        # One loop instead of a sum for each column: this is done for each bar that still forms.
+        first = parts[0].minute
+        high, low, close = first.high, first.low, first.close
+        volume = priced = turnover = 0.0
+        trades = revision = 0
+        states = set()
+        for part in parts:
+            minute = part.minute
+            if minute.high > high:
+                high = minute.high
+            if minute.low < low:
+                low = minute.low
+            close = minute.close
+            volume += minute.volume
+            priced += minute.priced
+            turnover += minute.turnover
+            trades += minute.trades
+            revision += part.revision
+            states.add(part.state)
         vwap = min(max(turnover / priced, low), high) if priced > 0 else None
+        state = self._state_above(symbol, states, start, end)
         return LiveBar(
-            number, timeframe, start, minutes[0].open, high, low, minutes[-1].close,
-            volume, vwap, sum(each.trades for each in minutes),
-            self._state_above(symbol, parts, start + step),
-            sum(each.revision for each in parts),
+            number, timeframe, start, first.open, high, low, close,
+            volume, vwap, trades, state, revision,
         )  # fmt: skip
 
     @staticmethod
-    def _state_above(symbol: _Symbol, parts: list[_Kept], end: int) -> BarState:
-        states = {each.state for each in parts}
-        if BarState.PROVISIONAL in states:
+    def _state_above(symbol: _Symbol, states: set[BarState], start: int, end: int) -> BarState:
+        # Also where no trade at all is known of the time in which the feed was away.
+        is_away = symbol.outages and any(
+            since < end and (until is None or start < until) for since, until in symbol.outages
+        )
+        if is_away or BarState.PROVISIONAL in states:
             return BarState.PROVISIONAL
         if end > symbol.closed_until:
             return BarState.FORMING

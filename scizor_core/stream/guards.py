@@ -5,6 +5,7 @@ merely odd is flagged and counts: prices do jump. Sale conditions are no fault; 
 out of the price, not out of the volume.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
@@ -143,6 +144,16 @@ class Judgement:
         """Return rule -> rows that it decided."""
         found = np.bincount(self.rule[self.rule >= 0], minlength=len(RULE_NAMES))
         return {name: int(n) for name, n in zip(RULE_NAMES, found, strict=True) if n}
+
+    def counts_by_symbol(self, symbols: Integers) -> dict[tuple[int, str], int]:
+        """Return (symbol, rule) -> rows of it that the rule decided on.
+
+        Args:
+            symbols: of the rows.
+        """
+        rows = np.flatnonzero(self.rule >= 0)
+        pairs = zip(symbols[rows].tolist(), self.rule[rows].tolist(), strict=True)
+        return {(symbol, RULE_NAMES[rule]): n for (symbol, rule), n in Counter(pairs).items()}
 
 
 class _Marks:

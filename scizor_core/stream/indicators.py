@@ -173,6 +173,11 @@ class StreamingIndicators:
         self._state.put(slots, self._before.take(slots))
         return self.update(slots, bars)
 
+    def adopt(self, slots: Integers, other: "StreamingIndicators", theirs: Integers) -> None:
+        """Go on in slots where slots of another one stand."""
+        self._state.put(slots, other._state.take(theirs))
+        self._before.put(slots, other._before.take(theirs))
+
     def peek(self, slots: Integers, bars: BarColumns) -> _Table:
         """Return what `update` would, and remember nothing: values of bars that still form."""
         return _advance(self._state.take(slots), bars)

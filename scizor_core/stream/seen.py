@@ -30,18 +30,23 @@ class SeenTrades:
     def __init__(self, at_least: int = 1_000_000) -> None:
         self._at_least = at_least
         self._current, self._before = _Table(), _Table()
-        self._passes: dict[int, int] = {}
+        self._live: dict[int, int] = {}
+        self._replayed: dict[int, int] = {}
 
-    def begin_pass(self) -> None:
-        """Say that the feed may begin to repeat itself: a reconnect or a replay."""
-        self._passes.clear()
+    def begin_pass(self, *, healing: bool = False) -> None:
+        """Say that the feed may begin to repeat itself.
 
-    def fresh(self, batch: TradeBatch) -> Flags:
+        Args:
+            healing: the replay does and not the live feed; both are passes of their own.
+        """
+        (self._replayed if healing else self._live).clear()
+
+    def fresh(self, batch: TradeBatch, *, healing: bool = False) -> Flags:
         """Return for each trade whether it is new, and remember it.
 
         Of several equal ones in the batch one is new.
         """
-        keys = self._keys(batch)
+        keys = self._keys(batch, self._replayed if healing else self._live)
         known = self._before.holds(keys)
         new = ~known
         new[new] = self._current.add(keys[new])
@@ -49,18 +54,18 @@ class SeenTrades:
             self._before, self._current = self._current, _Table(self._current.size)
         return new
 
-    def _keys(self, batch: TradeBatch) -> _Keys:
+    def _keys(self, batch: TradeBatch, seen_so_often: dict[int, int]) -> _Keys:
         keys: _Keys = batch.trade_id.view(np.uint64) * _SPREAD
         keys += batch.symbol.view(np.uint64) * _BY_SYMBOL
         unnamed = np.flatnonzero(batch.trade_id == NO_ID)
         if len(unnamed):
-            keys[unnamed] = self._by_content(batch.take(unnamed))
+            keys[unnamed] = self._by_content(batch.take(unnamed), seen_so_often)
         keys ^= keys >> np.uint64(29)
         # Zero marks an empty place in the table.
         keys[keys == _EMPTY] = 1
         return keys
 
-    def _by_content(self, batch: TradeBatch) -> _Keys:
+    def _by_content(self, batch: TradeBatch, seen_so_often: dict[int, int]) -> _Keys:
         content: _Keys = (
             batch.ts.view(np.uint64) * _SPREAD
             + batch.symbol.view(np.uint64) * _BY_SYMBOL
@@ -69,9 +74,9 @@ class SeenTrades:
         )
         numbers = np.empty(len(content), dtype=np.uint64)
         for row, key in enumerate(content.tolist()):
-            numbers[row] = self._passes[key] = self._passes.get(key, -1) + 1
-        if len(self._passes) > self._at_least:
-            self._passes.clear()
+            numbers[row] = seen_so_often[key] = seen_so_often.get(key, -1) + 1
+        if len(seen_so_often) > self._at_least:
+            seen_so_often.clear()
         content += (numbers + np.uint64(1)) * _SPREAD
         return content
 

@@ -14,9 +14,11 @@ import psutil
 from scizor_core.alerts import Measurement
 from scizor_core.markets import MARKETS, TIMEFRAME_MINUTES, Timeframe
 from scizor_core.sessions import Session, get_calendar
+from scizor_resources.budget.link import ValkeyAway
 from scizor_resources.collectors import COLLECTORS
 from scizor_resources.platform import Platform
 from scizor_resources.providers.registry import PROVIDERS
+from scizor_resources.streaming import read_state
 
 #: A session's bars are collected until so long after its close; it is judged after that.
 COLLECTED_AFTER_CLOSE = timedelta(hours=2)
@@ -24,7 +26,7 @@ COLLECTED_AFTER_CLOSE = timedelta(hours=2)
 LOOK_BACK = timedelta(days=14)
 #: With fewer collections a share says nothing.
 MINIMUM_RUNS = 3
-NO_MEASUREMENT_YET = "no measurement yet: it comes with the streaming process"
+NOT_STREAMING = "no streaming sidecar runs"
 
 
 Measure = Callable[[Platform, datetime], list[Measurement]]
@@ -205,20 +207,29 @@ def memory_use(platform: Platform, now: datetime) -> list[Measurement]:
     return [Measurement("memory_use_percent", "this machine", memory.percent, note=free)]
 
 
-def not_yet(kpi: str) -> Measure:
-    """Return the measure of a KPI that nothing measures yet."""
+def of_stream(kpi: str) -> Measure:
+    """Return the measure of a KPI that the streaming sidecar tells in Valkey."""
 
     def measure(platform: Platform, now: datetime) -> list[Measurement]:
-        del platform, now
-        return [Measurement(kpi, "streams", None, note=NO_MEASUREMENT_YET)]
+        del now  # what is there is at most seconds old
+        try:
+            state = read_state(platform.link.call)
+        except ValkeyAway as error:
+            return [Measurement(kpi, "streams", None, note=str(error))]
+        if state is None:
+            return [Measurement(kpi, "streams", None, note=NOT_STREAMING)]
+        return [
+            Measurement(kpi, told["subject"], told["value"], told["market"], told["note"])
+            for told in state["kpis"][kpi]
+        ]
 
     return measure
 
 
 #: KPI -> what measures it.
 MEASURES: Mapping[str, Measure] = {
-    "data_latency_ms": not_yet("data_latency_ms"),
-    "connection_uptime_percent": not_yet("connection_uptime_percent"),
+    "data_latency_ms": of_stream("data_latency_ms"),
+    "connection_uptime_percent": of_stream("connection_uptime_percent"),
     "completeness_percent": completeness,
     "staleness_minutes": staleness,
     "rate_limit_use_percent": rate_limit_use,

@@ -50,6 +50,7 @@ def judge(facts: Facts, groups: Collection[str] = GROUPS, host: str | None = Non
         "runs": _runs,
         "providers": _providers,
         "collectors": _collectors,
+        "streaming": _streaming,
         "alerts": _alerts,
         "machine": _machine,
         "archive": _archive,
@@ -288,6 +289,38 @@ def _collectors(facts: Facts) -> Iterator[Check]:
                 else "Not asked so far."
             )
             yield Check("collectors", each.name, "ok", said, detail)
+
+
+def _streaming(facts: Facts) -> Iterator[Check]:
+    known = facts.streaming
+    if known is None:
+        yield Check("streaming", "sidecar", "unknown", "Nobody could be asked.")
+        return
+    state = known.state
+    if state is None:
+        if known.is_wanted:
+            said = "No streaming sidecar runs. Start `scizor up`, or `scizor sidecar`."
+            yield Check("streaming", "sidecar", "fail", said)
+        else:
+            yield Check("streaming", "sidecar", "ok", "No live feed is set up.")
+        return
+    detail = {each: state.get(each) for each in ("pid", "host", "url", "batches_on_disk")}
+    if state.get("batches_on_disk"):
+        said = (
+            f"Bars wait on disk ({state['batches_on_disk']:,} batches): PostgreSQL cannot be "
+            "written to. They follow when it can."
+        )
+        yield Check("streaming", "sidecar", "warn", said, detail)
+    else:
+        said = f"It runs on {state.get('host')}, page and API at {state.get('url')}."
+        yield Check("streaming", "sidecar", "ok", said, detail)
+    for name, feed in state.get("feeds", {}).items():
+        if feed["state"] in ("connected", "idle"):
+            rate = f"{count(feed['streams'], 'symbol')}, {feed['trades_per_second']:g} trades/s"
+            yield Check("streaming", name, "ok", f"{sentence(feed['state'])} {rate}.")
+        else:
+            said = f"{sentence(feed['state'])} {sentence(feed['why'])}"
+            yield Check("streaming", name, "fail" if feed["state"] == "refused" else "warn", said)
 
 
 def _alerts(facts: Facts) -> Iterator[Check]:

@@ -26,6 +26,7 @@ from scizor_resources.health.report import (
     DagsterFacts,
     Facts,
     ServerFact,
+    StreamFacts,
     Thresholds,
 )
 from scizor_resources.settings import Settings
@@ -34,9 +35,9 @@ DEADLINE_SECONDS = 8.0
 
 _POSTGRES, _VALKEY = "postgresql", "valkey"
 #: Groups that PostgreSQL knows something of; freshness needs to know what runs by itself.
-_IN_DATABASE = frozenset(GROUPS) - {"workers", "markets", "providers", "machine"}
+_IN_DATABASE = frozenset(GROUPS) - {"workers", "markets", "providers", "machine", "streaming"}
 _NEEDS_SCHEMA = _IN_DATABASE - {"servers", "dagster", "runs"}
-_IN_VALKEY = frozenset({"servers", "workers", "providers"})
+_IN_VALKEY = frozenset({"servers", "workers", "providers", "streaming"})
 _AUTOMATED = frozenset({"dagster", "freshness", "completeness", "collectors"})
 
 Found = dict[str, Any]
@@ -230,20 +231,37 @@ class Probe:
         if "workers" in wanted:
             found["workers"] = broker.read_workers(url)
         if "providers" in wanted:
-            found.update(self._providers(url))
+            self._add(found, "providers", lambda: self._providers(url))
+        if "streaming" in wanted:
+            self._add(found, "streaming", lambda: self._streaming(url))
         return found
 
-    def _providers(self, url: str) -> Found:
-        from scizor_resources.budget.link import ValkeyAway, ValkeyLink
-        from scizor_resources.health.provider_facts import read_providers
+    @staticmethod
+    def _add(found: Found, group: str, read: Callable[[], Any]) -> None:
+        from scizor_resources.budget.link import ValkeyAway
+
+        try:
+            found[group] = read()
+        except ValkeyAway as error:
+            found["problems"][group] = str(error)
+
+    def _link(self, url: str) -> Any:
+        from scizor_resources.budget.link import ValkeyLink
 
         if url not in self._links:
             # Who looks tells of it himself.
             self._links[url] = ValkeyLink(url, tell=lambda _: None)
-        try:
-            return {"providers": read_providers(self._links[url], self.settings)}
-        except ValkeyAway as error:
-            return {"problems": {"providers": str(error)}}
+        return self._links[url]
+
+    def _providers(self, url: str) -> Any:
+        from scizor_resources.health.provider_facts import read_providers
+
+        return read_providers(self._link(url), self.settings)
+
+    def _streaming(self, url: str) -> StreamFacts:
+        from scizor_resources.streaming import is_wanted, read_state
+
+        return StreamFacts(is_wanted(self.settings), read_state(self._link(url).call))
 
     # ---- this machine
 

@@ -28,6 +28,7 @@ GROUPS: tuple[str, ...] = (
     "runs",
     "providers",
     "collectors",
+    "streaming",
     "alerts",
     "machine",
     "archive",
@@ -367,6 +368,19 @@ class ArchiveFacts:
 
 
 @dataclass(frozen=True)
+class StreamFacts:
+    """The streaming sidecar, as it tells in Valkey.
+
+    Attributes:
+        is_wanted: a live feed is set up, so that one should run.
+        state: what it tells of itself, None where none runs.
+    """
+
+    is_wanted: bool
+    state: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class Thresholds:
     """Values beyond which something is doubtful (warn) or wrong (fail), from the alert rules."""
 
@@ -399,6 +413,7 @@ class Facts:
     runs: RunFacts | None = None
     providers: tuple[ProviderFact, ...] | None = None
     collectors: tuple[CollectorFact, ...] | None = None
+    streaming: StreamFacts | None = None
     alerts: AlertFacts | None = None
     machine: MachineFacts | None = None
     archive: ArchiveFacts | None = None

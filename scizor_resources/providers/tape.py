@@ -118,6 +118,35 @@ class TapeSource:
                 found.add(entry.symbol)
         return sorted(found)
 
+    def trades_span(self, market: str, symbol: str) -> Window | None:
+        """Return the times of a symbol's first and last trade, None where there are no trades.
+
+        Raises:
+            InvalidInputError: the manifest or a file cannot be used.
+        """
+        spans = [span for opened in self._trades_of(market, symbol) if (span := opened.span())]
+        if not spans:
+            return None
+        return min(first for first, _ in spans), max(last for _, last in spans)
+
+    def trades(self, market: str, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
+        """Return a symbol's trades in `[start, end)`, columns `TICK_COLUMNS`, ordered by ts.
+
+        Where files overlap the later one wins.
+
+        Raises:
+            InvalidInputError: the manifest or a file cannot be used.
+        """
+        found = _merged_ticks(self._trades_of(market, symbol), (start, end))
+        return found.sort_values("ts", kind="stable", ignore_index=True)
+
+    def _trades_of(self, market: str, symbol: str) -> list[EntryFile]:
+        return [
+            self._open(number, entry)
+            for number, entry in self._numbered()
+            if (entry.market, entry.symbol, entry.timeframe) == (market, symbol, "tick")
+        ]
+
     def fetch_bars(self, request: BarRequest) -> BarBatch:
         """Return the bars of the window, refused rows, and where every trade was seen.
 

@@ -121,7 +121,8 @@ def make_temporary(
         kept.temporary.add(table.name)
 
 
-def _copy(connection: psycopg.Connection[Row], name: str, rows: pa.Table) -> None:
+def copy_rows(connection: psycopg.Connection[Row], name: str, rows: pa.Table) -> None:
+    """Put rows into a table that has none of them."""
     columns = ", ".join(rows.column_names)
     with (
         connection.cursor() as cursor,
@@ -139,7 +140,7 @@ def load_month(connection: psycopg.Connection[Row], table: TableSpec, month: Mon
     """
     name = f"market.{month.partition}"
     connection.execute(f"CREATE TABLE {name} (LIKE market.{table.name} INCLUDING DEFAULTS)")
-    _copy(connection, name, month.rows)
+    copy_rows(connection, name, month.rows)
 
 
 def add_rows(
@@ -147,7 +148,7 @@ def add_rows(
 ) -> WriteResult:
     """Add rows to partitions that exist."""
     rows = pa.concat_tables([month.rows for month in months])
-    limits = _limits(rows)
+    limits = limits_of(rows)
     # History is mostly new, and a COPY is three times as fast as a merge.
     taken = connection.execute(
         f"SELECT EXISTS (SELECT 1 FROM market.{table.name} WHERE ts BETWEEN %s AND %s "  # noqa: S608  # names are constants, values are bound
@@ -155,16 +156,16 @@ def add_rows(
         limits,
     ).fetchone()
     if taken is not None and taken["taken"]:
-        return _merge(connection, table, rows, limits)
+        return merge_rows(connection, table, rows, limits)
     if len(rows) >= LOAD_ROWS * len(months):
         for month in months:
-            _copy(connection, f"market.{month.partition}", month.rows)
+            copy_rows(connection, f"market.{month.partition}", month.rows)
     else:
-        _copy(connection, f"market.{table.name}", rows)
+        copy_rows(connection, f"market.{table.name}", rows)
     return WriteResult(inserted=len(rows))
 
 
-def _limits(rows: pa.Table) -> list[Any]:
+def limits_of(rows: pa.Table) -> list[Any]:
     """Return the first and last ts, the timeframes and the instruments of some rows."""
     times = pc.min_max(rows["ts"]).as_py()
     return [
@@ -175,11 +176,12 @@ def _limits(rows: pa.Table) -> list[Any]:
     ]
 
 
-def _merge(
+def merge_rows(
     connection: psycopg.Connection[Row], table: TableSpec, rows: pa.Table, limits: list[Any]
 ) -> WriteResult:
+    """Put rows into a table that may have some of them; `limits` as of `limits_of`."""
     statements = merge_statements(table)
-    _copy(connection, f"pg_temp.{table.staging}", rows)
+    copy_rows(connection, f"pg_temp.{table.staging}", rows)
     within = limits[:2]
     if len(rows) >= LOAD_ROWS:
         # Without statistics, as after a load, it may be chosen, and sorts both sides: four times

@@ -67,6 +67,12 @@ class Sink(Protocol):
     def connected(self) -> None:
         """Say that the subscription stands: from now on nothing is missed."""
 
+    def lost(self, why: str) -> None:
+        """Say that from now on things are missed although the connection stands.
+
+        `connected` says that they come again.
+        """
+
     def alive(self) -> None:
         """Say that the connection lives although no trade came (heartbeat, pong)."""
 

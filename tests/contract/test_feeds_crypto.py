@@ -53,6 +53,9 @@ class Heard:
     def connected(self) -> None:
         self.connections += 1
 
+    def lost(self, why: str) -> None:
+        raise AssertionError(why)
+
     def alive(self) -> None:
         self.lives += 1
 

@@ -29,6 +29,7 @@ from scizor_resources.alerts.store import AlertStore
 from scizor_resources.budget.link import ValkeyAway
 from scizor_resources.platform import Platform
 from scizor_resources.stores import schema
+from scizor_resources.streaming import STATE_KEY
 from tests.contract.lab.server import HttpLab, Reply, Seen
 
 from .helpers import execute, query
@@ -639,10 +640,25 @@ def test_disk_and_memory_are_percentages(platform: Platform) -> None:
     assert 0 < memory.value <= 100
 
 
-def test_what_streams_will_measure_says_so(platform: Platform, clock: Clock) -> None:
-    report = evaluate_alerts(platform)
-    assert "no measurement yet" in report.judgement.unmeasured["data_latency_ms streams"]
-    assert "no measurement yet" in report.judgement.unmeasured["connection_uptime_percent streams"]
+def test_what_streams_measure_is_not_known_while_no_sidecar_runs(
+    platform: Platform, clock: Clock
+) -> None:
+    unmeasured = evaluate_alerts(platform).judgement.unmeasured
+    for kpi in ("data_latency_ms", "connection_uptime_percent"):
+        assert "no streaming sidecar runs" in unmeasured[f"{kpi} streams"]
+
+
+def test_what_a_sidecar_tells_of_its_streams_is_judged(platform: Platform) -> None:
+    told = {"subject": "kraken", "market": "crypto", "value": 900.0, "note": "95 of 100 ticks"}
+    state = {"kpis": {"data_latency_ms": [told], "connection_uptime_percent": []}}
+    platform.link.call(lambda client: client.set(STATE_KEY, json.dumps(state)))
+
+    (measured,) = kpis.MEASURES["data_latency_ms"](platform, platform.now())
+
+    assert measured == Measurement("data_latency_ms", "kraken", 900.0, "crypto", "95 of 100 ticks")
+
+
+def test_every_rule_has_a_measure() -> None:
     assert set(kpis.MEASURES) == {row["kpi"] for row in default_rules()}
 
 
@@ -839,14 +855,14 @@ def test_the_rules_are_shown_with_the_worst_that_was_measured(
     platform.alert_rules.judge(
         [
             Measurement("disk_use_percent", "SCIZOR_HOME", 61.0),
-            Measurement("data_latency_ms", "streams", None, note="no measurement yet"),
+            Measurement("data_latency_ms", "streams", None, note="no streaming sidecar runs"),
         ],
         (),
         clock.at,
     )
     found = {row["rule"]: row for row in json.loads(command("alerts", "rules", "--json").stdout)}
     assert found["disk_use_percent"]["worst_now"] == 61.0
-    assert found["data_latency_ms"]["note"] == "no measurement yet"
+    assert found["data_latency_ms"]["note"] == "no streaming sidecar runs"
     assert "completeness_percent" in command("alerts", "rules").stdout
 
 

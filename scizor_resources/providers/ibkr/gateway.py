@@ -8,6 +8,7 @@ forked child does not inherit it: it opens its own with its first call.
 import os
 import threading
 import weakref
+from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,8 @@ from scizor_resources.providers.rows import AskWindow
 TRADES = "TRADES"
 #: Most trades of one answer, which IBKR exceeds only to complete a second.
 TICKS_PER_ANSWER = 1000
+#: Name of the request for contract details.
+DETAILS = "reqContractDetails"
 
 _REGULAR_HOURS_ONLY = True
 _EPOCH_SECONDS = 2
@@ -91,45 +94,15 @@ class Gateway:
             BadRequest: IBKR knows no such listing, or several that cannot be told apart.
             ProviderError: as for every request.
         """
-        from ib_async import Stock
-
-        endpoint = "reqContractDetails"
-        wanted = Stock(
-            symbol, route.exchange, route.currency, primaryExchange=route.primary_exchange
-        )
+        wanted = stock_of(symbol, route)
         found = self._ask(
-            endpoint, symbol, wanted, lambda client, id_: client.reqContractDetails(id_, wanted)
+            DETAILS, symbol, wanted, lambda client, id_: client.reqContractDetails(id_, wanted)
         )
-        listings = [each for each in found if each.contract.currency == route.currency]
-        if len(listings) > 1:
-            listings = [
-                each
-                for each in listings
-                if each.contract.primaryExchange in route.primary_exchanges
-            ]
-        if len(listings) != 1:
-            raise BadRequest(
-                f"IBKR knows {len(listings)} listings of {symbol} in {route.currency} at "
-                f"{route.exchange}, where one was expected. Check the symbol.",
-                provider=SOURCE_NAME,
-                endpoint=endpoint,
-            )
-        contract = listings[0].contract
-        return ContractDetails(
-            contract.conId,
-            contract.symbol,
-            contract.exchange or route.exchange,
-            contract.primaryExchange,
-            contract.currency,
-            listings[0].longName,
-            listings[0].timeZoneId,
-            listings[0].minTick,
-            listings[0].stockType,
-        )
+        return one_listing(found, symbol, route)
 
     def bars(self, listing: ContractDetails, window: AskWindow, page: Page) -> list[Any]:
         """Return ib_async's bars of one page, empty where IBKR says that there are none."""
-        contract = _contract(listing)
+        contract = contract_of(listing)
 
         def send(client: Any, request_id: int) -> None:
             client.reqHistoricalData(
@@ -149,7 +122,7 @@ class Gateway:
 
     def ticks(self, listing: ContractDetails, start: datetime) -> list[Any]:
         """Return ib_async's first trades from `start` (UTC) on: whole seconds, one session."""
-        contract = _contract(listing)
+        contract = contract_of(listing)
 
         def send(client: Any, request_id: int) -> None:
             client.reqHistoricalTicks(
@@ -200,7 +173,47 @@ def _shut(loop: LoopThread, session: GatewaySession) -> None:
     loop.stop(session.close())
 
 
-def _contract(listing: ContractDetails) -> Any:
+def stock_of(symbol: str, route: Route) -> Any:
+    """Return ib_async's contract of a symbol whose listing is not known yet."""
+    from ib_async import Stock
+
+    return Stock(symbol, route.exchange, route.currency, primaryExchange=route.primary_exchange)
+
+
+def one_listing(found: Sequence[Any], symbol: str, route: Route) -> ContractDetails:
+    """Return the one listing among ib_async's contract details.
+
+    Raises:
+        BadRequest: there is none, or several that cannot be told apart.
+    """
+    listings = [each for each in found if each.contract.currency == route.currency]
+    if len(listings) > 1:
+        listings = [
+            each for each in listings if each.contract.primaryExchange in route.primary_exchanges
+        ]
+    if len(listings) != 1:
+        raise BadRequest(
+            f"IBKR knows {len(listings)} listings of {symbol} in {route.currency} at "
+            f"{route.exchange}, where one was expected. Check the symbol.",
+            provider=SOURCE_NAME,
+            endpoint=DETAILS,
+        )
+    contract = listings[0].contract
+    return ContractDetails(
+        contract.conId,
+        contract.symbol,
+        contract.exchange or route.exchange,
+        contract.primaryExchange,
+        contract.currency,
+        listings[0].longName,
+        listings[0].timeZoneId,
+        listings[0].minTick,
+        listings[0].stockType,
+    )
+
+
+def contract_of(listing: ContractDetails) -> Any:
+    """Return ib_async's contract of a listing."""
     from ib_async import Stock
 
     return Stock(

@@ -135,6 +135,14 @@ class GatewaySession:
             self._asked.pop(request_id, None)
             self._words.pop(request_id, None)
 
+    async def open(self) -> Any:
+        """Return the connected ib_async object, for what is no request: streams.
+
+        Raises:
+            ProviderError: no gateway could be reached, or it is too old.
+        """
+        return await self._ready()
+
     async def close(self) -> None:
         """Close the connection; the next request opens another."""
         await self._drop("the source was closed")

@@ -91,7 +91,7 @@ class IbkrSource:
     ) -> None:
         self.gate = gate
         self._now = now
-        host, ports = _host_and_ports(base_url or DEFAULT_URL)
+        host, ports = host_and_ports(base_url or DEFAULT_URL)
         self._gateway = Gateway(host, ports, client_id, timeout_seconds)
         self._listings: dict[tuple[str, str], ContractDetails] = {}
 
@@ -234,7 +234,12 @@ def _keys(identity: str, listing: ContractDetails, what_to_show: str) -> tuple[s
     )
 
 
-def _host_and_ports(base_url: str) -> tuple[str, tuple[int, ...]]:
+def host_and_ports(base_url: str) -> tuple[str, tuple[int, ...]]:
+    """Return where a gateway may be, the ports in the order in which they are tried.
+
+    Raises:
+        ConfigError: the base URL is not one.
+    """
     parts = urlsplit(base_url if "://" in base_url else f"tcp://{base_url}")
     try:
         port = parts.port

@@ -35,6 +35,8 @@ _BY_CODE: dict[int, type[ProviderError]] = {
     354: AuthError,
     10089: AuthError,
     10090: AuthError,
+    10091: AuthError,
+    10167: AuthError,
     10168: AuthError,
     10186: AuthError,
     10314: BadRequest,

@@ -56,7 +56,7 @@ class Trade:
     conditions: str = ""
 
 
-@dataclass
+@dataclass(eq=False)
 class Client:
     """A connection as the gateway sees it."""
 

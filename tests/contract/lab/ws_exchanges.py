@@ -26,7 +26,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from tests.contract.lab.trade_tape import TradeTape
-from tests.contract.lab.ws_dialects import DIALECTS, BookState, Channel, Rows
+from tests.contract.lab.ws_dialects import DIALECTS, BookState, Channel, Dialect, Rows
 
 #: Trades that are put into frames together.
 CHUNK = 64
@@ -69,6 +69,7 @@ class LoopbackExchange:
         repeat_share: share of the frames of trades that are sent a second time, a little later.
         snapshot: trades that a new subscription is sent first (Kraken, Coinbase).
         seed: decides which frames are repeated.
+        dialect: how it speaks, by default as that venue.
 
     Attributes:
         played: set when the whole tape has happened.
@@ -86,13 +87,14 @@ class LoopbackExchange:
         repeat_share: float = 0.0,
         snapshot: int = 50,
         seed: int = 1,
+        dialect: Dialect | None = None,
     ) -> None:
         self.venue, self.tape = venue, tape
         self.played = threading.Event()
         self.subscriptions: list[tuple[bool, Channel, tuple[str, ...]]] = []
         self.connections = 0
         self.refusal: int | None = None
-        self._dialect = DIALECTS[venue]
+        self._dialect = dialect or DIALECTS[venue]
         self._per_second, self._repeat_share = per_second, repeat_share
         self._snapshot = snapshot
         self._chance = np.random.default_rng(seed)

@@ -1,0 +1,277 @@
+"""Filling a hole: the trades of an interval out of a provider's history, into the bars.
+
+Three ways, the best first. Where the history tells trades as the live feed does, they are added to
+the minutes that are there, and those that came live are known again. Where it tells them
+differently, whole minutes take the place of the live ones. Where there is no history of trades,
+bars of the market's provider chain do.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scizor_core.gaps import from_micros, to_micros
+from scizor_core.sessions import get_calendar
+from scizor_core.stream.engine import BarEngine, BarState, LiveBar
+from scizor_core.stream.guards import SessionClock
+from scizor_core.stream.minutes import MINUTE_US, Minute
+from scizor_core.stream.trades import TradeBatch, make_batch
+from scizor_resources.errors import SchemaDrift, TransientError
+from scizor_resources.platform import Platform
+from scizor_resources.trades.base import TradeColumns, TradeSource
+from scizor_sidecar.feeds.base import Stream
+from scizor_sidecar.pipeline import FeedPipeline, StreamedBar
+
+QUARTER_US = 15 * MINUTE_US
+_DAY = timedelta(days=1)
+
+
+@dataclass
+class Mended:
+    """What filling a hole came to.
+
+    Attributes:
+        fetched: trades, or bars, that the provider told.
+        missed: of those, the ones that had not come live.
+        forgotten: starts of quarters of an hour whose minutes the engine no longer has.
+    """
+
+    fetched: int = 0
+    missed: int = 0
+    forgotten: frozenset[int] = frozenset()
+
+
+def sessions_in(market: str, start_us: int, end_us: int) -> Iterator[tuple[date, int, int]]:
+    """Yield date and bounds of the sessions of which a part lies in `[start_us, end_us)`.
+
+    Their auctions count as part of them.
+    """
+    calendar = get_calendar(market)
+    first, last = from_micros(start_us).date(), from_micros(end_us).date()
+    auction = timedelta(minutes=calendar.market.closing_auction_minutes)
+    for session in calendar.sessions(first - _DAY, last + 2 * _DAY):
+        begin, end = to_micros(session.open), to_micros(session.close + auction)
+        if begin < end_us and end > start_us:
+            yield session.session_date, begin, end
+
+
+def session_parts(market: str, start_us: int, end_us: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of `[start_us, end_us)` in which a market trades, auctions included."""
+    for _, begin, end in sessions_in(market, start_us, end_us):
+        yield max(begin, start_us), min(end, end_us)
+
+
+class Mender:
+    """Fills holes of one feed.
+
+    Args:
+        platform: the provider chain and what is stored.
+        pipeline: the feed's.
+    """
+
+    def __init__(self, platform: Platform, pipeline: FeedPipeline) -> None:
+        self._platform, self._pipeline = platform, pipeline
+
+    async def by_trades(
+        self, source: TradeSource, stream: Stream, start: int, end: int, beyond: int = 0
+    ) -> Mended:
+        """Fill `[start, end)` of a stream with trades.
+
+        What is filled counts as whole piece by piece, so that a failure loses nothing.
+
+        Args:
+            source: the history.
+            stream: whose trades.
+            start: microseconds UTC.
+            end: microseconds UTC.
+            beyond: so much more is fetched, microseconds, as clocks differ.
+
+        Raises:
+            ProviderError: a piece could not be had.
+        """
+        if not source.same_as_live:
+            return await self._by_whole_minutes(source, stream, start, end)
+        engine, number = self._pipeline.engine, self._pipeline.number(stream)
+        engine.begin_pass(healing=True)
+        mended = Mended()
+        forgotten: set[int] = set()
+        async for batch, since, until in self._pieces(source, stream, number, start, end + beyond):
+            intake = self._pipeline.process(batch, healing=True)
+            mended.fetched += len(batch)
+            mended.missed += intake.kept
+            forgotten |= {ts // QUARTER_US * QUARTER_US for ts in intake.forgotten.ts.tolist()}
+            engine.end_outage([number], since, min(until, end))
+        # Also what lies outside of sessions, where nothing was asked.
+        engine.end_outage([number], start, end)
+        mended.forgotten = frozenset(forgotten)
+        return mended
+
+    async def whole_minutes(
+        self, source: TradeSource, stream: Stream, start: int, end: int
+    ) -> tuple[BarEngine, int]:
+        """Return an engine of its own with all trades of `[start, end)`, whole minutes.
+
+        Returns:
+            The engine, whose only symbol has number 0, and the trades fetched.
+
+        Raises:
+            ProviderError: a piece could not be had.
+        """
+        apart = BarEngine(self._pipeline.limits, keep_minutes=(end - start) // MINUTE_US + 30)
+        apart.add_symbol(SessionClock(get_calendar(stream.market)))
+        fetched = 0
+        async for batch, _, _ in self._pieces(source, stream, 0, start, end):
+            apart.process(batch, to_micros(self._platform.now()), healing=True)
+            fetched += len(batch)
+        apart.close_until(end)
+        return apart, fetched
+
+    async def anew(
+        self, source: TradeSource, stream: Stream, start: int, end: int
+    ) -> list[StreamedBar]:
+        """Make a quarter of an hour of all of its trades, in place of what there is.
+
+        Returns:
+            Its bars, where the engine no longer has its minutes and cannot tell them itself.
+
+        Raises:
+            ProviderError: a piece could not be had.
+        """
+        apart, _ = await self.whole_minutes(source, stream, start, end)
+        engine, number = self._pipeline.engine, self._pipeline.number(stream)
+        if not engine.keeps(number, start):
+            feed = self._pipeline.feed
+            return [StreamedBar(stream, _revised(bar), feed, 0) for bar in apart.changed()]
+        for begin, minute in apart.minutes(0).items():
+            engine.replace(number, begin, minute)
+        return []
+
+    async def _by_whole_minutes(
+        self, source: TradeSource, stream: Stream, start: int, end: int
+    ) -> Mended:
+        engine, number = self._pipeline.engine, self._pipeline.number(stream)
+        first, last = start - start % MINUTE_US, end + -end % MINUTE_US
+        apart, fetched = await self.whole_minutes(source, stream, first, last)
+        live = engine.minutes(number)
+        mended = Mended(fetched)
+        forgotten: set[int] = set()
+        for begin, minute in apart.minutes(0).items():
+            if not engine.keeps(number, begin):
+                forgotten.add(begin // QUARTER_US * QUARTER_US)
+                continue
+            mended.missed += max(minute.trades - (live[begin].trades if begin in live else 0), 0)
+            engine.replace(number, begin, minute)
+        engine.end_outage([number], start, end)
+        mended.forgotten = frozenset(forgotten)
+        return mended
+
+    async def _pieces(
+        self, source: TradeSource, stream: Stream, number: int, start: int, end: int
+    ) -> AsyncIterator[tuple[TradeBatch, int, int]]:
+        """Yield the trades piece by piece, each with the interval that it is all of."""
+        for begin, stop in session_parts(stream.market, start, end):
+            cursor = begin
+            while cursor < stop:
+                columns = await asyncio.to_thread(source.fetch_trades, stream, cursor, stop)
+                if columns.covered_until <= cursor:
+                    raise SchemaDrift(
+                        f"The trades of {stream.symbol} do not get further than "
+                        f"{from_micros(cursor)}: more than one call brings have one time.",
+                        provider=source.name,
+                    )
+                yield _batch(number, columns), cursor, columns.covered_until
+                cursor = columns.covered_until
+
+    async def by_bars(self, stream: Stream, start: int, end: int) -> Mended:
+        """Fill `[start, end)` of a stream with minute bars of the market's provider chain.
+
+        Minutes that no provider tells stay provisional: whoever repairs gaps takes them.
+
+        Raises:
+            ProviderError: no provider answered.
+            WarehouseError: PostgreSQL refused.
+        """
+        first, last = start - start % MINUTE_US, end + -end % MINUTE_US
+        minutes = await asyncio.to_thread(self._told_minutes, stream, first, last)
+        engine, number = self._pipeline.engine, self._pipeline.number(stream)
+        mended = Mended(len(minutes))
+        for begin, (minute, source) in minutes.items():
+            if engine.keeps(number, begin):
+                self._pipeline.told_by[number, begin] = source
+                engine.replace(number, begin, minute)
+                engine.end_outage([number], begin, begin + MINUTE_US)
+                mended.missed += 1
+        engine.abandon([number], start, end)
+        return mended
+
+    def _told_minutes(self, stream: Stream, start: int, end: int) -> dict[int, tuple[Minute, str]]:
+        days = [day for day, _, _ in sessions_in(stream.market, start, end)]
+        if not days:
+            return {}
+        collector = self._platform.collector(stream.market, "1m", "live")
+        report = collector.collect(days[0], days[-1] + _DAY, [stream.symbol])
+        minutes = self.stored_minutes(stream, start, end)
+        own = {self._pipeline.feed}
+        told = {begin: each for begin, each in minutes.items() if each[1] not in own}
+        if not told and report.error is not None:
+            raise report.error
+        if not told:
+            raise TransientError(
+                f"No provider of the chain has minute bars of {stream.symbol} yet, from "
+                f"{from_micros(start):%Y-%m-%d %H:%M} to {from_micros(end):%H:%M} UTC.",
+                provider=self._pipeline.feed,
+            )
+        return told
+
+    def stored_minutes(self, stream: Stream, start: int, end: int) -> dict[int, tuple[Minute, str]]:
+        """Return start -> minute and source, of the final minute bars in PostgreSQL. Blocks.
+
+        Raises:
+            WarehouseError: PostgreSQL refused.
+        """
+        bars = self._platform.warehouse.read_bars(
+            "1m", from_micros(start), from_micros(end), instrument_ids=[stream.instrument_id]
+        )
+        return {
+            to_micros(row["ts"].to_pydatetime()): (_minute_of(row), str(row["source"]))
+            for row in bars[bars["is_final"]].to_dict(orient="records")
+        }
+
+
+def _minute_of(row: Mapping[Hashable, Any]) -> Minute:
+    """Return a stored bar as a minute; its trades' times are not known, so it spans all of it."""
+    begin = to_micros(row["ts"].to_pydatetime())
+    priced = 0.0 if pd.isna(row["vwap"]) else float(row["volume"])
+    return Minute(
+        open=row["open"],
+        high=row["high"],
+        low=row["low"],
+        close=row["close"],
+        volume=row["volume"],
+        priced=priced,
+        turnover=float(row["vwap"]) * priced if priced else 0.0,
+        trades=0 if pd.isna(row["trade_count"]) else int(row["trade_count"]),
+        first=(begin, 0),
+        last=(begin + MINUTE_US - 1, 0),
+    )
+
+
+def _batch(number: int, columns: TradeColumns) -> TradeBatch:
+    numbers = np.full(len(columns), number, dtype=np.int64)
+    return make_batch(
+        numbers,
+        columns.ts,
+        columns.price,
+        columns.size,
+        columns.trade_id,
+        columns.condition or None,
+    )
+
+
+def _revised(bar: LiveBar) -> LiveBar:
+    return replace(bar, state=BarState.REVISED, revision=max(bar.revision, 1))

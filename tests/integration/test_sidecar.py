@@ -1,0 +1,126 @@
+"""The streaming process in one piece: a loopback exchange in, PostgreSQL and Valkey out."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from scizor_resources.platform import Platform
+from scizor_resources.streaming import read_state
+from scizor_sidecar.app import Options, serve
+from tests.contract.lab.trade_tape import make_tape
+from tests.contract.lab.ws_exchanges import LoopbackExchange
+from tests.integration.streamed import (
+    awaited,
+    compare,
+    is_right,
+    recent_tape,
+    sidecar,
+    stored_bars,
+    stream_from,
+)
+
+NAMES = ("BTC/USD", "ETH/USD", "SOL/USD", "XRP/USD")
+pytestmark = pytest.mark.timeout(240)
+
+
+def test_what_an_exchange_trades_becomes_the_bars_of_an_independent_count(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+):
+    tape = make_tape(NAMES, 20_000, minutes=40, reorder_seconds=1.5)
+    with LoopbackExchange("kraken", tape, repeat_share=0.05) as exchange:
+        stream_from(exchange, platform, monkeypatch, NAMES)
+        platform.now = lambda: datetime.now(UTC)
+        said: list[str] = []
+
+        async def stream() -> None:
+            stopping = asyncio.Event()
+            task = asyncio.create_task(serve(platform, Options(port=0), said.append, stopping))
+            stopper = asyncio.create_task(
+                asyncio.to_thread(awaited, lambda: is_right(compare(platform, tape)), 120, 1.0)
+            )
+            await asyncio.wait([task, stopper], return_when=asyncio.FIRST_COMPLETED)
+            stopping.set()
+            await asyncio.gather(task, stopper)
+
+        asyncio.run(stream())
+
+    assert is_right(compare(platform, tape)), (compare(platform, tape), said)
+    assert set(stored_bars(platform, "1m")["source"]) == {"kraken"}
+
+
+def test_the_first_signal_ends_it_with_everything_stored_and_another_one_goes_on(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    tape = recent_tape(NAMES, 20_000, 40)
+    with LoopbackExchange("kraken", tape) as exchange:
+        exchange.at(9_000, exchange.hold)
+        stream_from(exchange, platform, monkeypatch, NAMES)
+        with sidecar(tmp_path / "first.log") as first:
+            assert awaited(lambda: first.streams() and exchange.position == 9_000, 90)
+            code = first.terminate()
+        stored = len(stored_bars(platform, "1m"))
+        exchange.resume()
+        with sidecar(tmp_path / "second.log") as second:
+            assert awaited(lambda: is_right(compare(platform, tape)), 90), (
+                compare(platform, tape),
+                second.said(),
+            )
+
+    assert code == 0, first.said()
+    # What is not done 4.7 s after the signal is broken off, and then nobody says so.
+    assert first.said().endswith("Stopped.\n")
+    assert stored > 0
+
+
+def test_of_two_sidecars_one_works_and_the_other_takes_over(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    tape = recent_tape(NAMES, 20_000, 40)
+    with LoopbackExchange("kraken", tape) as exchange:
+        exchange.at(9_000, exchange.hold)
+        stream_from(exchange, platform, monkeypatch, NAMES)
+        with sidecar(tmp_path / "first.log") as first:
+            assert awaited(first.streams, 90)
+            with sidecar(tmp_path / "second.log") as second:
+                assert awaited(lambda: "another sidecar works" in second.said(), 90)
+                assert awaited(lambda: exchange.position == 9_000, 60)
+                connections = exchange.connections
+                first.kill()
+                assert awaited(second.streams, 60), second.said()
+                exchange.resume()
+                assert awaited(lambda: is_right(compare(platform, tape)), 90), (
+                    compare(platform, tape),
+                    second.said(),
+                )
+
+    assert connections == 1
+
+
+def test_it_tells_of_itself_over_http_and_in_valkey(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    tape = make_tape(NAMES, 5_000, minutes=20)
+    with LoopbackExchange("kraken", tape) as exchange:
+        stream_from(exchange, platform, monkeypatch, NAMES)
+        with sidecar(tmp_path / "one.log") as running:
+            assert awaited(lambda: running.streams() and exchange.played.is_set(), 90)
+            url = running.said().rpartition("Page and API: ")[2].split()[0]
+            assert awaited(lambda: read_state(platform.link.call), 30)
+            state = read_state(platform.link.call)
+            figures = httpx.get(f"{url}/api/metrics").json()
+            exposition = httpx.get(f"{url}/metrics").text
+            health = httpx.get(f"{url}/health").status_code
+            code = running.terminate()
+
+    assert health == 200
+    assert state is not None
+    assert state["url"] == url
+    assert set(state["feeds"]) == {"kraken"}
+    assert {each["subject"] for each in state["kpis"]["connection_uptime_percent"]} == {"kraken"}
+    assert figures["stream"]["feeds"]["kraken"]["counts"]["trades"] > 0
+    assert 'scizor_feed_connected{feed="kraken"} 1.0' in exposition
+    assert code == 0
+    assert read_state(platform.link.call) is None

@@ -1,0 +1,365 @@
+"""Live bars into PostgreSQL: what is stored, what is not, and the database away."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+
+from scizor_core.sessions import get_calendar
+from scizor_core.stream.engine import BarEngine, BarState
+from scizor_core.stream.guards import SessionClock
+from scizor_core.stream.trades import make_batch
+from scizor_resources.platform import Platform
+from scizor_resources.stores.tables import BARS
+from scizor_sidecar.feeds.base import Stream
+from scizor_sidecar.live_indicators import IndicatorValues
+from scizor_sidecar.pipeline import Window
+from scizor_sidecar.spool import Spool
+from scizor_sidecar.warm_writer import WarmWriter
+from tests.unit.sidecar.fakes import eventually
+from tests.unit.sidecar.streamed import MINUTE, closed, window
+
+NOON = int(datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp()) * 1_000_000
+Play = Callable[["Setup"], Awaitable[None]]
+
+
+class Setup:
+    """A writer on a real database."""
+
+    def __init__(self, platform: Platform, folder: Path, limit_bytes: int = 10**9) -> None:
+        self.platform, self.folder = platform, folder
+        self.said: list[str] = []
+        self.until: dict[str, int] = {}
+        self.spool = Spool(folder, limit_bytes)
+        self.writer = WarmWriter(platform, self.spool, self._note, alert=self.said.append)
+
+    def _note(self, stream: Stream, ts: int) -> None:
+        self.until[stream.symbol] = ts
+
+    def bars(self, columns: str = "ts, close, source, is_final") -> list[tuple[Any, ...]]:
+        return self.ask(f"SELECT {columns} FROM market.bars ORDER BY instrument_id, timeframe, ts")
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.platform.endpoints.libpq_url, autocommit=True) as connection:
+            return connection.execute(query).fetchall()
+
+
+def run(platform: Platform, folder: Path, play: Play, **options: int) -> Setup:
+    async def inside() -> Setup:
+        setup = Setup(platform, folder, **options)
+        await play(setup)
+        await setup.writer.close()
+        return setup
+
+    return asyncio.run(inside())
+
+
+@pytest.fixture
+def btc(platform: Platform) -> Stream:
+    instrument, _ = platform.reference.ensure("crypto", "BTC/USD")
+    return Stream("crypto", "BTC/USD", instrument.instrument_id)
+
+
+def refuse_writes(setup: Setup) -> None:
+    """Take the database away from new connections, and cut those there are."""
+    url = setup.platform.endpoints.libpq_url
+    name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+    server = psycopg.conninfo.make_conninfo(url, dbname="postgres")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+            [name],
+        )
+
+
+def allow_writes(setup: Setup) -> None:
+    url = setup.platform.endpoints.libpq_url
+    name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+    server = psycopg.conninfo.make_conninfo(url, dbname="postgres")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+
+
+def at(minute: int) -> datetime:
+    return datetime.fromtimestamp((NOON + minute * MINUTE) / 1e6, UTC)
+
+
+def test_a_closed_bar_is_stored_with_its_session_and_a_forming_one_is_not(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    async def play(setup: Setup) -> None:
+        setup.writer.on_window(
+            window(closed(btc, NOON), closed(btc, NOON + MINUTE, state=BarState.FORMING))
+        )
+        await setup.writer.flush()
+
+    setup = run(platform, tmp_path, play)
+
+    columns = "ts, session_date::text, open, high, low, close, volume, vwap, trade_count, is_final"
+    assert setup.bars(columns) == [(at(0), "2026-03-02", 10, 11, 9, 10, 1, 10, 1, True)]
+    assert setup.until == {"BTC/USD": NOON + MINUTE}
+
+
+def test_a_revised_bar_leaves_its_old_values_in_the_revisions(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    async def play(setup: Setup) -> None:
+        for close, state in ((10.0, BarState.CLOSED), (12.0, BarState.REVISED)):
+            setup.writer.on_window(window(closed(btc, NOON, close=close, state=state)))
+            await setup.writer.flush()
+            # Again: nothing differs, nothing is written.
+            setup.writer.on_window(window(closed(btc, NOON, close=close, state=state)))
+            await setup.writer.flush()
+
+    setup = run(platform, tmp_path, play)
+
+    assert setup.bars("close, is_final") == [(12, True)]
+    assert setup.ask("SELECT close FROM market.bar_revisions") == [(10,)]
+    assert setup.writer.bars_written == 2
+
+
+def test_a_provisional_bar_is_not_final_and_holds_the_watermark_until_it_is_healed(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    marks = []
+
+    async def play(setup: Setup) -> None:
+        setup.writer.on_window(
+            window(
+                closed(btc, NOON, state=BarState.PROVISIONAL),
+                closed(btc, NOON + MINUTE),
+            )
+        )
+        await setup.writer.flush()
+        marks.append((setup.until["BTC/USD"], setup.bars("is_final")))
+        setup.writer.on_window(window(closed(btc, NOON, trades=2)))
+        await setup.writer.flush()
+        marks.append((setup.until["BTC/USD"], setup.bars("is_final")))
+
+    run(platform, tmp_path, play)
+
+    assert marks == [
+        (NOON, [(False,), (True,)]),
+        (NOON + 2 * MINUTE, [(True,), (True,)]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stored", "comes", "state", "stays"),
+    [
+        # The chain of crypto is tape, kraken, coinbase, binance.
+        ("kraken", "binance", BarState.CLOSED, True),
+        ("binance", "kraken", BarState.CLOSED, False),
+        ("binance", "kraken", BarState.PROVISIONAL, True),
+        ("simulated", "binance", BarState.CLOSED, False),
+        ("kraken", "simulated", BarState.CLOSED, True),
+    ],
+)
+def test_a_bar_of_a_better_source_stays(
+    platform: Platform,
+    tmp_path: Path,
+    btc: Stream,
+    stored: str,
+    comes: str,
+    state: BarState,
+    stays: bool,
+) -> None:
+    async def play(setup: Setup) -> None:
+        setup.writer.on_window(window(closed(btc, NOON, source=stored)))
+        await setup.writer.flush()
+        setup.writer.on_window(window(closed(btc, NOON, close=12.0, source=comes, state=state)))
+        await setup.writer.flush()
+
+    setup = run(platform, tmp_path, play)
+
+    assert setup.bars("source") == [(stored if stays else comes,)]
+
+
+def test_a_part_of_a_minute_does_not_replace_the_whole_one(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    async def play(setup: Setup) -> None:
+        setup.writer.on_window(window(closed(btc, NOON, trades=5)))
+        await setup.writer.flush()
+        part = closed(btc, NOON, close=12.0, trades=2, state=BarState.PROVISIONAL)
+        setup.writer.on_window(window(part))
+        await setup.writer.flush()
+
+    setup = run(platform, tmp_path, play)
+
+    assert setup.bars("close, is_final") == [(10, True)]
+
+
+def test_bars_that_break_the_contract_are_counted_and_cost_no_other_bar(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    async def play(setup: Setup) -> None:
+        setup.writer.on_window(
+            window(closed(btc, NOON, close=float("inf")), closed(btc, NOON + MINUTE))
+        )
+        await setup.writer.flush()
+
+    setup = run(platform, tmp_path, play)
+
+    assert (setup.bars("ts"), setup.writer.refused_bars) == ([(at(1),)], 1)
+
+
+def test_while_the_database_is_away_bars_go_to_disk_and_come_back_in_order(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    async def play(setup: Setup) -> None:
+        writer = setup.writer
+        running = asyncio.ensure_future(writer.run())
+        writer.on_window(window(closed(btc, NOON)))
+        await writer.settled()
+        refuse_writes(setup)
+        for number in range(1, 4):
+            writer.on_window(
+                window(
+                    closed(btc, NOON + number * MINUTE),
+                    closed(btc, NOON, close=10.0 + number, state=BarState.REVISED),
+                )
+            )
+            await eventually(lambda number=number: setup.spool.records == number)
+        assert writer.away is not None
+        assert setup.until == {"BTC/USD": NOON + MINUTE}
+        allow_writes(setup)
+        await writer.settled()
+        running.cancel()
+
+    setup = run(platform, tmp_path, play)
+
+    assert setup.bars("ts, close") == [
+        (at(0), 13), (at(1), 10), (at(2), 10), (at(3), 10)
+    ]  # fmt: skip
+    assert setup.until == {"BTC/USD": NOON + 4 * MINUTE}
+    assert (setup.writer.away, setup.spool.records) == (None, 0)
+    assert setup.said[-1] == "Bars can be stored again."
+
+
+def test_what_was_on_disk_at_a_kill_is_stored_by_the_next_process(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    async def first(setup: Setup) -> None:
+        refuse_writes(setup)
+        setup.writer.on_window(window(closed(btc, NOON)))
+        await setup.writer.flush()
+        allow_writes(setup)
+
+    async def second(setup: Setup) -> None:
+        running = asyncio.ensure_future(setup.writer.run())
+        await setup.writer.settled()
+        running.cancel()
+
+    run(platform, tmp_path, first)
+    setup = run(platform, tmp_path, second)
+
+    assert setup.bars("ts, close") == [(at(0), 10)]
+    assert setup.until == {"BTC/USD": NOON + MINUTE}
+
+
+def test_where_the_disk_is_full_too_bars_wait_in_memory(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    async def play(setup: Setup) -> None:
+        refuse_writes(setup)
+        setup.writer.on_window(window(closed(btc, NOON)))
+        await setup.writer.flush()
+        assert "has reached 10 bytes" in setup.said[-1]
+        allow_writes(setup)
+        await setup.writer.flush()
+
+    setup = run(platform, tmp_path, play, limit_bytes=10)
+
+    assert (setup.bars("ts"), setup.writer.lost_bars) == ([(at(0),)], 0)
+
+
+def test_refused_trades_are_quarantined_up_to_a_limit_and_counted_beyond(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    count = 130
+    bad = make_batch([0] * count, [NOON] * count, [-1.0] * count, [1.0] * count, range(count))
+    engine = BarEngine()
+    engine.add_symbol(SessionClock(get_calendar("crypto")))
+    intake = engine.process(bad, NOON)
+    assert len(intake.quarantined) == count
+    refused = Window("kraken", [btc], [], [], [], intake, (0, 0))
+
+    async def play(setup: Setup) -> None:
+        setup.writer.on_window(refused)
+        await setup.writer.flush()
+
+    setup = run(platform, tmp_path, play)
+
+    rows = setup.ask(
+        "SELECT count(*), min(symbol), min(dataset), min(reason), min(ts), "
+        "min(payload ->> 'price') FROM quality.quarantine"
+    )
+    assert rows == [(100, "BTC/USD", "ticks", "bad_price", at(0), "-1.0")]
+    assert setup.writer.refused_skipped == 30
+
+
+def test_indicators_of_closed_bars_are_stored_and_those_of_held_back_bars_are_not(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    def made(minute: int, source: str) -> IndicatorValues:
+        row = np.full(30, 1.5)
+        return IndicatorValues(
+            btc, "1m", NOON + minute * MINUTE, 20_514, source, row, 7, is_final=True
+        )
+
+    async def play(setup: Setup) -> None:
+        setup.writer.on_window(window(closed(btc, NOON, source="kraken")))
+        await setup.writer.flush()
+        setup.writer.on_window(
+            window(
+                closed(btc, NOON, source="binance", close=12.0),
+                closed(btc, NOON + MINUTE, source="binance"),
+            )
+        )
+        setup.writer.on_indicators([made(0, "binance"), made(1, "binance")])
+        await setup.writer.flush()
+
+    setup = run(platform, tmp_path, play)
+
+    rows = setup.ask("SELECT ts, sma_10, source, warmup_bars FROM market.indicators")
+    assert rows == [(at(1), 1.5, "binance", 7)]
+
+
+def test_indicators_that_break_the_contract_cost_no_bar(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    async def play(setup: Setup) -> None:
+        row = np.full(30, np.inf)
+        setup.writer.on_window(window(closed(btc, NOON)))
+        setup.writer.on_indicators(
+            [IndicatorValues(btc, "1m", NOON, 20_514, "kraken", row, 7, is_final=True)]
+        )
+        await setup.writer.flush()
+
+    setup = run(platform, tmp_path, play)
+
+    assert (setup.bars("ts"), setup.writer.refused_indicators) == ([(at(0),)], 1)
+    assert "were not stored" in setup.said[-1]
+
+
+def test_at_the_end_a_database_that_hangs_is_not_waited_for(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    async def play(setup: Setup) -> None:
+        setup.writer.on_window(window(closed(btc, NOON)))
+        await setup.writer.flush()
+        with psycopg.connect(setup.platform.endpoints.libpq_url) as other:
+            # As long as this transaction lasts, no other writes bars of that month.
+            other.execute("SELECT pg_advisory_xact_lock(%s, %s)", [BARS.lock, 2026 * 12 + 2])
+            setup.writer.on_window(window(closed(btc, NOON + MINUTE)))
+            await setup.writer.flush()
+            assert setup.spool.records == 1
+
+    run(platform, tmp_path, play)

@@ -1,0 +1,131 @@
+"""What a journal still knows after a kill at any moment."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from scizor_sidecar.feeds.base import Stream
+from scizor_sidecar.journal import FILE_NAME, Journal, LastTrade
+
+from .fakes import BTC, ETH
+
+MINUTE = 60_000_000
+T = 1_772_452_800_000_000
+
+
+Open = Callable[..., Journal]
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    """Opens journals; nothing of them is written at the end that was not before."""
+    with ExitStack() as stack:
+
+        def open_(folder: Path, **settings: int) -> Journal:
+            journal = Journal(folder, **settings)
+            stack.callback(journal.close)
+            return journal
+
+        yield open_
+
+
+def test_what_was_written_is_known_after_a_kill(tmp_path: Path, opened: Open):
+    journal = opened(tmp_path)
+    journal.stored_until(BTC, T)
+    journal.trade_seen("kraken", BTC, LastTrade(T + 5, 77))
+    hole = journal.open_hole("kraken", "crypto", {BTC: T, ETH: T + 1}, "the connection broke")
+    journal.write()
+
+    again = opened(tmp_path)
+
+    assert again.holes == [hole]
+    assert again.last_trade("kraken", BTC) == LastTrade(T + 5, 77)
+    assert again.whole_until("kraken", BTC) == T
+
+
+def test_a_closed_hole_stays_closed_and_its_number_is_not_given_again(tmp_path: Path, opened: Open):
+    journal = opened(tmp_path)
+    first = journal.open_hole("kraken", "crypto", {BTC: T}, "cut")
+    journal.close_hole(first.number)
+
+    again = opened(tmp_path)
+
+    assert again.holes == []
+    assert again.open_hole("kraken", "crypto", {BTC: T}, "cut").number > first.number
+
+
+def test_a_journal_cut_off_at_any_byte_says_that_no_more_is_stored_than_was(
+    tmp_path: Path, opened: Open
+):
+    journal = opened(tmp_path / "whole")
+    journal.stored_until(BTC, T)
+    journal.write()
+    journal.open_hole("kraken", "crypto", {BTC: T}, "cut")
+    journal.stored_until(BTC, T + MINUTE)
+    journal.trade_seen("kraken", BTC, LastTrade(T + 2 * MINUTE, 9))
+    journal.write()
+    content = (tmp_path / "whole" / FILE_NAME).read_bytes()
+
+    found = []
+    for length in range(len(content) + 1):
+        folder = tmp_path / f"cut-{length}"
+        folder.mkdir()
+        (folder / FILE_NAME).write_bytes(content[:length])
+        cut = opened(folder)
+        found.append((cut.whole_until("kraken", BTC), len(cut.holes)))
+        cut.stored_until(BTC, T + 9 * MINUTE)
+        cut.write()
+        assert opened(folder).whole_until("kraken", BTC) == T + 9 * MINUTE
+
+    assert list(dict.fromkeys(found)) == [(None, 0), (T, 0), (T, 1), (T + MINUTE, 1)]
+
+
+def test_a_journal_that_has_grown_is_made_short_and_says_the_same(tmp_path: Path, opened: Open):
+    journal = opened(tmp_path, longest_file=2_000)
+    hole = journal.open_hole("kraken", "crypto", {BTC: T}, "cut", instrument_id=1)
+    for minute in range(200):
+        journal.stored_until(BTC, T + minute * MINUTE)
+        journal.write()
+    asyncio.run(journal.flush())
+
+    assert (tmp_path / FILE_NAME).stat().st_size < 2_000
+    journal.stored_until(ETH, T)
+    journal.write()
+    again = opened(tmp_path)
+    assert again.whole_until("kraken", BTC) == T + 199 * MINUTE
+    assert again.whole_until("kraken", ETH) == T
+    assert again.holes == [hole]
+
+
+@pytest.mark.parametrize(
+    ("last", "until"),
+    [(T - 1, T + 49 * MINUTE), (T + 1, T), (None, T + 49 * MINUTE)],
+    ids=["all stored", "not stored yet", "never traded"],
+)
+def test_quiet_minutes_count_as_stored_when_all_that_came_is(
+    tmp_path: Path, opened: Open, last: int | None, until: int
+):
+    journal = opened(tmp_path)
+    journal.stored_until(BTC, T)
+    if last is not None:
+        journal.trade_seen("kraken", BTC, LastTrade(last))
+    journal.heard("kraken", T + 50 * MINUTE)
+
+    assert journal.whole_until("kraken", BTC) == until
+
+
+def test_a_stream_that_was_never_streamed_has_nothing_stored(tmp_path: Path, opened: Open):
+    assert opened(tmp_path).whole_until("kraken", Stream("asx", "CBA", 3)) is None
+
+
+def test_the_begin_of_a_stream_changes_nothing_where_it_is_known_already(
+    tmp_path: Path, opened: Open
+):
+    journal = opened(tmp_path)
+    journal.stored_until(BTC, T)
+    journal.begin(BTC, T + 10 * MINUTE)
+
+    assert journal.whole_until("kraken", BTC) == T
