@@ -191,7 +191,8 @@ class HealWork:
                     await self._wake.wait()
                     continue
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), max(due - self._monotonic(), 0))
+                    async with asyncio.timeout(max(due - self._monotonic(), 0)):
+                        await self._wake.wait()
 
     async def step(self) -> None:
         """Do what is due now."""

@@ -489,7 +489,8 @@ class Healer:
             self._note(care)
         await self._journal.flush()
         try:
-            await asyncio.wait_for(self._book.flush(), 1.0)
+            async with asyncio.timeout(1.0):
+                await self._book.flush()
         except TimeoutError:
             return
 

@@ -59,7 +59,7 @@ REFUSED_A_MINUTE = 100
 #: Bars that wait in memory where neither database nor disk take them.
 MOST_BARS = 200_000
 #: The database is given so long at the end; then all goes to disk.
-_FLUSH_SECONDS = 1.2
+FLUSH_SECONDS = 1.2
 _CLOSE_SECONDS = 0.5
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
@@ -78,6 +78,7 @@ class WarmWriter:
         alert: takes a sentence when bars are about to be lost, and when the database is back.
         lost: told of bars that neither database nor disk took: instrument, start, end.
         monotonic: clock in seconds.
+        flush_seconds: so long does `flush` wait for the database before all goes to disk.
 
     Attributes:
         bars_written: bars that were new or differed.
@@ -99,7 +100,9 @@ class WarmWriter:
         alert: Callable[[str], None] = lambda _: None,
         lost: Callable[[Stream, int, int], None] = lambda _stream, _start, _end: None,
         monotonic: Callable[[], float] = time.monotonic,
+        flush_seconds: float = FLUSH_SECONDS,
     ) -> None:
+        self._flush_seconds = flush_seconds
         self._platform, self._spool = platform, spool
         self._stored_until, self._alert, self._lost = stored_until, alert, lost
         self._monotonic = monotonic
@@ -286,7 +289,7 @@ class WarmWriter:
     async def flush(self) -> None:
         """Store all that was taken, provisional bars too, or bring it to disk."""
         try:
-            async with asyncio.timeout(_FLUSH_SECONDS):
+            async with asyncio.timeout(self._flush_seconds):
                 await self._write_out(all_of_it=True)
         except TimeoutError:
             # The one thread is busy with a database that hangs: the disk is asked from here.

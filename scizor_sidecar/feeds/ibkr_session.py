@@ -280,7 +280,8 @@ class IbkrSession:
             self._time = self._loop.create_future()
         self._ib.client.reqCurrentTime()
         try:
-            return await asyncio.wait_for(asyncio.shield(self._time), self._patience.confirm)
+            async with asyncio.timeout(self._patience.confirm):
+                return await asyncio.shield(self._time)
         except TimeoutError:
             raise unreachable(
                 "The gateway does not tell its time",

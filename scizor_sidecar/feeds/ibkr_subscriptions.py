@@ -129,7 +129,8 @@ class Subscriptions:
         if not self._pending:
             return
         try:
-            await asyncio.wait_for(self._confirmed.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._confirmed.wait()
         except TimeoutError:
             lines = len(self.have(Kind.LINE))
             if len(self._pending) >= lines:

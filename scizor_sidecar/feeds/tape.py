@@ -253,7 +253,8 @@ async def _idle(wanted: Wanted, version: int, sink: Sink) -> None:
     while True:
         sink.alive()
         try:
-            await asyncio.wait_for(wanted.changed_since(version), 5 * _NAP_SECONDS)
+            async with asyncio.timeout(5 * _NAP_SECONDS):
+                await wanted.changed_since(version)
         except TimeoutError:
             continue
         return

@@ -67,6 +67,7 @@ def play(
     per_second: float,
     script: Callable[[LoopbackExchange, list[Sidecar]], None],
     meanwhile: Callable[[LoopbackExchange, list[Sidecar]], None] = lambda *_: None,
+    venue: str = "kraken",
 ) -> None:
     """Stream a tape and wait until its bars are right.
 
@@ -79,11 +80,12 @@ def play(
         per_second: its pace.
         script: gives the exchange what happens at which trade.
         meanwhile: what is done while it plays.
+        venue: whose wire format it is.
     """
     names = NAMES[:symbols]
     tape = recent_tape(names, trades, 60)
     running: list[Sidecar] = []
-    with LoopbackExchange("kraken", tape, per_second=per_second, repeat_share=0.03) as exchange:
+    with LoopbackExchange(venue, tape, per_second=per_second, repeat_share=0.03) as exchange:
         script(exchange, running)
         stream_from(exchange, lab.platform, monkeypatch, names)
         with sidecar(log) as first:
@@ -101,8 +103,9 @@ def play(
             running[-1].terminate()
 
 
+@pytest.mark.parametrize("venue", ["kraken", "coinbase", "binance"])
 def test_a_hundred_thousand_trades_with_two_cuts(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, venue: str
 ) -> None:
     def script(exchange: LoopbackExchange, _: list[Sidecar]) -> None:
         exchange.at(30_000, lambda: exchange.cut(2))
@@ -111,7 +114,7 @@ def test_a_hundred_thousand_trades_with_two_cuts(
 
     play(
         lab, monkeypatch, tmp_path / "sidecar.log", trades=100_000, symbols=10, per_second=4_000,
-        script=script,
+        script=script, venue=venue,
     )  # fmt: skip
 
 
@@ -150,18 +153,42 @@ def test_a_server_may_be_away_for_half_a_minute(
     )  # fmt: skip
 
 
+def five_cuts(exchange: LoopbackExchange, _: list[Sidecar]) -> None:
+    """Cut the socket five times, once for 90 s, and fall silent once."""
+    exchange.at(100_000, lambda: exchange.cut(1))
+    exchange.at(200_000, lambda: exchange.cut(90))
+    exchange.at(650_000, lambda: exchange.cut(3))
+    exchange.at(720_000, lambda: exchange.fall_silent(10))
+    exchange.at(800_000, lambda: exchange.cut(5, code=1012))
+    exchange.at(900_000, lambda: exchange.cut(0.5))
+
+
 def test_a_million_trades_with_five_cuts_one_of_ninety_seconds(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def script(exchange: LoopbackExchange, _: list[Sidecar]) -> None:
-        exchange.at(100_000, lambda: exchange.cut(1))
-        exchange.at(200_000, lambda: exchange.cut(90))
-        exchange.at(650_000, lambda: exchange.cut(3))
-        exchange.at(720_000, lambda: exchange.fall_silent(10))
-        exchange.at(800_000, lambda: exchange.cut(5, code=1012))
-        exchange.at(900_000, lambda: exchange.cut(0.5))
-
     play(
         lab, monkeypatch, tmp_path / "sidecar.log", trades=1_000_000, symbols=50, per_second=4_000,
-        script=script,
+        script=five_cuts,
+    )  # fmt: skip
+
+
+def test_a_million_trades_while_everything_is_killed_in_turn(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log = tmp_path / "sidecar.log"
+
+    def meanwhile(exchange: LoopbackExchange, running: list[Sidecar]) -> None:
+        for position, server in ((60_000, "postgres"), (700_000, "valkey")):
+            assert awaited(lambda at=position: exchange.position >= at, 300), log.read_text()  # type: ignore[misc]
+            lab.kill(server)
+            assert not awaited(lambda: running[-1].process.poll() is not None, 30), log.read_text()
+            lab.servers.start()
+            if server == "postgres":
+                assert awaited(lambda: exchange.position >= 450_000, 300), log.read_text()
+                running[-1].kill()
+                running.append(Sidecar(log))
+
+    play(
+        lab, monkeypatch, log, trades=1_000_000, symbols=50, per_second=4_000,
+        script=five_cuts, meanwhile=meanwhile,
     )  # fmt: skip

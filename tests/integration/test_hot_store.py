@@ -78,7 +78,9 @@ def bars(stream: Stream, first: int, count: int) -> Window:
 
 def store(platform: Platform, folder: Path, *windows: Window) -> None:
     async def inside() -> None:
-        writer = WarmWriter(platform, Spool(folder / uuid4().hex), lambda _stream, _ts: None)
+        writer = WarmWriter(
+            platform, Spool(folder / uuid4().hex), lambda _stream, _ts: None, flush_seconds=30
+        )
         for each in windows:
             writer.on_window(each)
         await writer.flush()

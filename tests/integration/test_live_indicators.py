@@ -55,7 +55,9 @@ class Setup:
 
     def __init__(self, platform: Platform, stream: Stream, prices: pd.DataFrame, folder: Path):
         self.stream, self.prices = stream, prices
-        self.writer = WarmWriter(platform, Spool(folder), lambda _stream, _ts: None)
+        self.writer = WarmWriter(
+            platform, Spool(folder), lambda _stream, _ts: None, flush_seconds=30
+        )
         self.made: dict[int, IndicatorValues] = {}
         self.clock = 0.0
         self.indicators = LiveIndicators(

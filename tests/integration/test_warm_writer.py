@@ -31,12 +31,24 @@ Play = Callable[["Setup"], Awaitable[None]]
 class Setup:
     """A writer on a real database."""
 
-    def __init__(self, platform: Platform, folder: Path, limit_bytes: int = 10**9) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        folder: Path,
+        limit_bytes: int = 10**9,
+        flush_seconds: float = 30,
+    ) -> None:
         self.platform, self.folder = platform, folder
         self.said: list[str] = []
         self.until: dict[str, int] = {}
         self.spool = Spool(folder, limit_bytes)
-        self.writer = WarmWriter(platform, self.spool, self._note, alert=self.said.append)
+        self.writer = WarmWriter(
+            platform,
+            self.spool,
+            self._note,
+            alert=self.said.append,
+            flush_seconds=flush_seconds,
+        )
 
     def _note(self, stream: Stream, ts: int) -> None:
         self.until[stream.symbol] = ts
@@ -49,7 +61,7 @@ class Setup:
             return connection.execute(query).fetchall()
 
 
-def run(platform: Platform, folder: Path, play: Play, **options: int) -> Setup:
+def run(platform: Platform, folder: Path, play: Play, **options: float) -> Setup:
     async def inside() -> Setup:
         setup = Setup(platform, folder, **options)
         await play(setup)
@@ -353,8 +365,6 @@ def test_at_the_end_a_database_that_hangs_is_not_waited_for(
     platform: Platform, tmp_path: Path, btc: Stream
 ) -> None:
     async def play(setup: Setup) -> None:
-        setup.writer.on_window(window(closed(btc, NOON)))
-        await setup.writer.flush()
         with psycopg.connect(setup.platform.endpoints.libpq_url) as other:
             # As long as this transaction lasts, no other writes bars of that month.
             other.execute("SELECT pg_advisory_xact_lock(%s, %s)", [BARS.lock, 2026 * 12 + 2])
@@ -362,4 +372,4 @@ def test_at_the_end_a_database_that_hangs_is_not_waited_for(
             await setup.writer.flush()
             assert setup.spool.records == 1
 
-    run(platform, tmp_path, play)
+    run(platform, tmp_path, play, flush_seconds=1)

@@ -19,6 +19,7 @@ COMMANDS = [
     ["status"],
     ["health"],
     ["dashboard"],
+    ["sidecar"],
     ["import"],
     *(["watchlist", each] for each in ("list", "add", "remove", "set", "import", "export")),
     *(["db", each] for each in ("upgrade", "current")),
