@@ -190,7 +190,9 @@ def _start_children(
     supervisor.start("worker", worker_command(settings.worker_concurrency), (POSTGRES, VALKEY))
     if is_wanted(settings):
         # It goes on without either server; to start it needs the watchlist.
-        supervisor.start("sidecar", [python, "-m", "scizor_cli.main", "sidecar"], (POSTGRES,))
+        supervisor.start(
+            "sidecar", [python, "-m", "scizor_cli.main", "sidecar", "--debug"], (POSTGRES,)
+        )
     # Webserver and daemon that find no code server start with an error and look again only later.
     _wait_for_port(parts, code_port, stopping)
     supervisor.start(

@@ -179,9 +179,13 @@ async def build(
 
     def revised(bars: list[StreamedBar]) -> None:
         warm.bars(bars)
+        hot.bars(bars)
         indicators.bars(bars)
 
-    warm = WarmWriter(platform, spool, stored_until, alert=tell)
+    def lost(stream: Stream, start: int, end: int) -> None:
+        healer.lost(stream, start, end)
+
+    warm = WarmWriter(platform, spool, stored_until, alert=tell, lost=lost)
     hot = HotWriter(client, platform)
     halts = HaltBook(platform)
     metrics = Metrics(

@@ -27,6 +27,9 @@ from scizor_sidecar.feeds.notices import NoticeSink
 MOST_WAITING = 200_000
 #: What comes within this time is taken together.
 GATHER_SECONDS = 0.003
+#: Bars of 5m and 15m that still form are given out so often at most: each is put together anew of
+#: its minutes, and nobody looks closer.
+ABOVE_SECONDS = 0.05
 #: Minutes end by the clock where no trade comes: so often is it looked at.
 TIMER_SECONDS = 0.25
 
@@ -166,6 +169,7 @@ class FeedPipeline:
         self._first_at = self._last_at = 0
         self._heard = monotonic()
         self._newest_heard = monotonic()
+        self._above_at = float("-inf")
         self._work = asyncio.Event()
         self._space = asyncio.Event()
         self._space.set()
@@ -359,7 +363,7 @@ class FeedPipeline:
             self._end_minutes()
         quotes, self._quotes = list(self._quotes.values()), {}
         books, self._books = list(self._books.values()), {}
-        bars = self.engine.changed()
+        bars = self.engine.changed(forming_above=self._above_is_due())
         if not (intake or quotes or books or bars):
             return
         arrived = received[1] if intake else 0
@@ -377,6 +381,13 @@ class FeedPipeline:
         )
         for listener in self._listeners:
             listener.on_window(window)
+
+    def _above_is_due(self) -> bool:
+        now = self._monotonic()
+        if now - self._above_at < ABOVE_SECONDS:
+            return False
+        self._above_at = now
+        return True
 
     def _source_of(self, bar: LiveBar) -> str:
         """Return who a bar is of: the feed, and those who told minutes in its place."""

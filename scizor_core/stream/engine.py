@@ -355,8 +355,13 @@ class BarEngine:
         """Return the minutes of a symbol that are kept, by their start."""
         return {start: kept.minute for start, kept in self._symbols[number].minutes.items()}
 
-    def changed(self) -> list[LiveBar]:
-        """Return each bar that is new or different since the last call, finest first."""
+    def changed(self, *, forming_above: bool = True) -> list[LiveBar]:
+        """Return each bar that is new or different since the last call, finest first.
+
+        Args:
+            forming_above: bars of 5m and 15m that still form, too; else they come with the next
+                call that asks for them.
+        """
         keys, self._changed = self._changed, {}
         marked, self._changed_above = self._changed_above, {}
         out = [bar for key in keys if (bar := self.minute_bar(*key)) is not None]
@@ -364,11 +369,11 @@ class BarEngine:
             step = _STEP_US[timeframe]
             above = dict.fromkeys((number, start - start % step) for number, start in keys)
             above.update(dict.fromkeys(key[::2] for key in marked if key[1] == timeframe))
-            out += [
-                bar
-                for number, start in above
-                if (bar := self._bar_above(number, timeframe, start)) is not None
-            ]
+            for number, start in above:
+                if not forming_above and start + step > self._symbols[number].closed_until:
+                    self._changed_above[number, timeframe, start] = None
+                elif (bar := self._bar_above(number, timeframe, start)) is not None:
+                    out.append(bar)
         # Only now: what has just been given out may be old.
         for number in self._to_tidy:
             self._forget(number)

@@ -15,14 +15,16 @@ import pandas as pd
 import pytest
 
 from scizor_core.instruments import WatchlistEntry
+from scizor_core.markets import Timeframe
 from scizor_resources.platform import Platform
 from scizor_resources.settings import load_settings
+from scizor_resources.stores.hot import HotReader
 from scizor_sidecar.pipeline import TIMER_SECONDS
 from tests.contract.lab.trade_tape import TradeTape, bars_of, make_tape
 from tests.contract.lab.ws_exchanges import LoopbackExchange
 from tests.integration.helpers import query
 
-TIMEFRAMES = {"1m": 1, "5m": 5, "15m": 15}
+TIMEFRAMES: dict[Timeframe, int] = {"1m": 1, "5m": 5, "15m": 15}
 _COLUMNS = ("open", "high", "low", "close", "volume", "trade_count", "vwap")
 #: A minute ends so long after its last trade, by the feed's own time.
 _LATENESS_US = 2_000_000
@@ -58,7 +60,7 @@ def stream_from(
     platform.reference.add([WatchlistEntry("crypto", each, 1, True) for each in symbols])
 
 
-def stored_bars(platform: Platform, timeframe: str) -> pd.DataFrame:
+def stored_bars(platform: Platform, timeframe: Timeframe) -> pd.DataFrame:
     """Return market.bars of crypto with index (symbol, start in microseconds)."""
     rows = query(
         platform,
@@ -72,17 +74,43 @@ def stored_bars(platform: Platform, timeframe: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names).set_index(["symbol", "start"]).sort_index()
 
 
-def compare(platform: Platform, tape: TradeTape) -> dict[str, dict[str, int]]:
+def hot_bars(platform: Platform, timeframe: Timeframe, symbols: Sequence[str]) -> pd.DataFrame:
+    """Return the bars in Valkey that do not form any more, as `stored_bars`."""
+    reader = HotReader(platform.link)
+    frames = []
+    for symbol in symbols:
+        found = reader.bars("crypto", symbol, timeframe)
+        if found is not None:
+            frame = found.final().frame().reset_index()
+            frame["start"] = (frame.pop("ts") - pd.Timestamp(0, tz="UTC")) // pd.Timedelta("1us")
+            frames.append(frame.assign(symbol=symbol))
+    if not frames:
+        return stored_bars(platform, timeframe).iloc[:0]
+    return pd.concat(frames).set_index(["symbol", "start"]).sort_index()
+
+
+def compare(
+    platform: Platform, tape: TradeTape, *, in_valkey: bool = False
+) -> dict[str, dict[str, int]]:
     """Return for each timeframe how many bars are missing, fabricated, wrong.
 
     Only bars that are over count as missing: the last ones of the tape still form.
+
+    Args:
+        platform: where they are stored.
+        tape: what was traded.
+        in_valkey: look there and not into PostgreSQL.
     """
     trades = tape.frame()
     newest = int(tape.ts.max())
     found = {}
     for timeframe, minutes in TIMEFRAMES.items():
         expected = bars_of(trades, minutes)
-        got = stored_bars(platform, timeframe)
+        got = (
+            hot_bars(platform, timeframe, tape.symbols)
+            if in_valkey
+            else stored_bars(platform, timeframe)
+        )
         ends = expected.index.get_level_values("start") + minutes * 60_000_000
         over = expected[ends + _LATENESS_US <= newest]
         final = got[got["is_final"].astype(bool)]

@@ -48,6 +48,9 @@ def test_what_an_exchange_trades_becomes_the_bars_of_an_independent_count(
         asyncio.run(stream())
 
     assert is_right(compare(platform, tape)), (compare(platform, tape), said)
+    assert is_right(compare(platform, tape, in_valkey=True)), compare(
+        platform, tape, in_valkey=True
+    )
     assert set(stored_bars(platform, "1m")["source"]) == {"kraken"}
 
 

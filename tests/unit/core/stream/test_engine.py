@@ -140,6 +140,22 @@ def test_bars_of_five_and_fifteen_minutes_close_with_their_own_interval():
     assert (bars["15m", 0].open, bars["15m", 0].close) == (10, 12)
 
 
+def test_forming_bars_above_that_are_not_asked_for_come_with_the_next_call_and_closed_ones_at_once():
+    engine = engine_of()
+
+    engine.process(batch_of((1, 10, 1)), LATER)
+    minutes = [(bar.timeframe, bar.state) for bar in engine.changed(forming_above=False)]
+    above = [(bar.timeframe, bar.state) for bar in engine.changed()]
+    engine.process(batch_of((250, 11, 1)), LATER)
+    engine.close_until(MIDNIGHT + 300 * SECOND)
+    closed = {bar.timeframe: bar for bar in engine.changed(forming_above=False)}
+
+    assert minutes == [("1m", BarState.FORMING)]
+    assert above == [("5m", BarState.FORMING), ("15m", BarState.FORMING)]
+    assert (closed["5m"].state, closed["5m"].close) == (BarState.CLOSED, 11)
+    assert set(closed) == {"1m", "5m"}
+
+
 def test_a_late_trade_revises_the_closed_bar():
     engine = engine_of()
     engine.process(batch_of((5, 10, 1), (70, 11, 1)), LATER)
