@@ -140,7 +140,7 @@ def test_bars_of_five_and_fifteen_minutes_close_with_their_own_interval():
     assert (bars["15m", 0].open, bars["15m", 0].close) == (10, 12)
 
 
-def test_forming_bars_above_that_are_not_asked_for_come_with_the_next_call_and_closed_ones_at_once():
+def test_forming_bars_above_can_wait_for_the_next_call_and_closed_ones_do_not():
     engine = engine_of()
 
     engine.process(batch_of((1, 10, 1)), LATER)
