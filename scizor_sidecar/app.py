@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import socket
+import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -93,10 +94,14 @@ async def serve(platform: Platform, options: Options, tell: Tell, stopping: asyn
     """
     await asyncio.to_thread(prepare, platform, options.feeds)
     url = platform.endpoints.redis_url
-    # One of its own for the lease, which has to be renewed while the other one may be busy.
-    asking = redis.asyncio.Redis.from_url(url, socket_connect_timeout=1, socket_timeout=1)
-    client = redis.asyncio.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=5)
-    owner = f"process {os.getpid()} on {socket.gethostname()}"
+    # Without the client's own time-out, with which redis-py loses the cancellation of a task that
+    # writes just then (wait_for of Python 3.11). One for the lease alone: the other may be busy.
+    asking, client = (
+        redis.asyncio.Redis.from_url(url, socket_connect_timeout=1, socket_timeout=None)
+        for _ in range(2)
+    )
+    # Containers may share host name and process ids.
+    owner = f"process {os.getpid()} on {socket.gethostname()} ({uuid.uuid4().hex[:6]})"
     leadership = Leadership(Lease(asking, options.lease_name, owner), tell)
     try:
         while await _before(leadership.acquire(), stopping):

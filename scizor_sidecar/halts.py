@@ -1,15 +1,12 @@
 """What feeds say of trading itself: halts, and trades that are taken back."""
 
-import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from scizor_core.gaps import from_micros
-from scizor_resources.errors import WarehouseError
 from scizor_resources.platform import Platform
 from scizor_sidecar.feeds.base import Stream
+from scizor_sidecar.later import WriteLater
 
-_AGAIN_SECONDS = 2.0
 _BEGIN = """
     INSERT INTO quality.halts (instrument_id, start_ts, source, note) VALUES (%s, %s, %s, %s)
     ON CONFLICT DO NOTHING
@@ -20,7 +17,7 @@ _END = """
 """
 
 
-class HaltBook:
+class HaltBook(WriteLater):
     """Writes `quality.halts`; nothing here waits for PostgreSQL.
 
     Args:
@@ -28,46 +25,18 @@ class HaltBook:
     """
 
     def __init__(self, platform: Platform) -> None:
+        super().__init__()
         self._warehouse = platform.warehouse
-        self._waiting: deque[tuple[str, list[object]]] = deque()
-        self._more = asyncio.Event()
 
     def begin(self, feed: str, stream: Stream, ts: int, reason: str) -> None:
         """Note that an instrument is no longer traded."""
-        self._add(_BEGIN, [stream.instrument_id, from_micros(ts), feed, reason])
+        values = [stream.instrument_id, from_micros(ts), feed, reason]
+        self.add(lambda: self._write(_BEGIN, values))
 
     def end(self, feed: str, stream: Stream, ts: int) -> None:
         """Note that it is traded again."""
         at = from_micros(ts)
-        self._add(_END, [at, stream.instrument_id, feed, at])
-
-    def _add(self, sql: str, parameters: list[object]) -> None:
-        self._waiting.append((sql, parameters))
-        self._more.set()
-
-    async def run(self) -> None:
-        """Write what waits, until cancelled."""
-        while True:
-            await self._more.wait()
-            self._more.clear()
-            while self._waiting:
-                if not await self._write_one():
-                    await asyncio.sleep(_AGAIN_SECONDS)
-
-    async def flush(self) -> None:
-        """Write what waits, once."""
-        while self._waiting and await self._write_one():
-            pass
-
-    async def _write_one(self) -> bool:
-        first = self._waiting[0]
-        try:
-            await asyncio.to_thread(self._write, *first)
-        except WarehouseError:
-            return False
-        if self._waiting and self._waiting[0] is first:
-            self._waiting.popleft()
-        return True
+        self.add(lambda: self._write(_END, [at, stream.instrument_id, feed, at]))
 
     def _write(self, sql: str, parameters: list[object]) -> None:
         with self._warehouse.connect() as connection:

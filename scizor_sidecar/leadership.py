@@ -12,6 +12,8 @@ from redis.exceptions import RedisError
 
 from scizor_sidecar.lease import RENEW_SECONDS, Lease
 
+_ASK_SECONDS = 1.0
+
 
 class Leadership:
     """Holds a lease while it works.
@@ -34,17 +36,20 @@ class Leadership:
         """Renew the lease until another process holds it; returns why this one has to stop."""
         while True:
             try:
-                if not await self._lease.try_take():
-                    return "another sidecar has taken over"
+                async with asyncio.timeout(_ASK_SECONDS):
+                    if not await self._lease.try_take():
+                        return "another sidecar has taken over"
                 self._say("")
             except (RedisError, OSError) as error:
-                self._say(f"Valkey cannot be asked ({error}); the stream goes on without it")
+                why = str(error) or "no answer"
+                self._say(f"Valkey cannot be asked ({why}); the stream goes on without it")
             await asyncio.sleep(RENEW_SECONDS)
 
     async def release(self) -> None:
         """Let the next one begin at once."""
         try:
-            await self._lease.release()
+            async with asyncio.timeout(_ASK_SECONDS):
+                await self._lease.release()
         except (RedisError, OSError):
             # It runs out by itself.
             return

@@ -10,17 +10,15 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from scizor_core.indicators import INDICATOR_COLUMNS, WARMUP_BARS
-from scizor_core.markets import MARKETS, Timeframe
-from scizor_core.sessions import get_calendar
+from scizor_core.markets import Timeframe
 from scizor_core.stream.engine import STREAM_TIMEFRAMES, BarState
-from scizor_core.stream.guards import SessionClock
 from scizor_core.stream.indicators import StreamingIndicators, bar_columns
 from scizor_core.stream.trades import Floats, Integers
 from scizor_resources.errors import ArchiveError, WarehouseError
@@ -28,6 +26,7 @@ from scizor_resources.platform import Platform
 from scizor_sidecar.feeds.base import Stream
 from scizor_sidecar.feeds.connection import FeedState
 from scizor_sidecar.pipeline import StreamedBar, Window
+from scizor_sidecar.session_days import SessionDays
 
 #: Values of bars that still form are computed so often at most.
 FORMING_SECONDS = 0.25
@@ -35,7 +34,6 @@ FORMING_SECONDS = 0.25
 RETRY_SECONDS = 2.0
 #: What begins within this time begins together.
 _GATHER_SECONDS = 0.2
-_FIRST_DAY = date(1970, 1, 1).toordinal()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NEVER = 2**62
 _FINAL = frozenset({BarState.CLOSED, BarState.REVISED})
@@ -132,8 +130,7 @@ class LiveIndicators:
         self._forming_at = float("-inf")
         self._to_begin: dict[_Key, None] = {}
         self._work = asyncio.Event()
-        self._clocks = {name: SessionClock(get_calendar(name)) for name in MARKETS}
-        self._days: dict[tuple[str, int], int | None] = {}
+        self._days = SessionDays()
         self.changed: list[IndicatorValues] = []
         self.failures = 0
 
@@ -194,7 +191,7 @@ class LiveIndicators:
 
     def _taken(self, each: StreamedBar) -> _Taken | None:
         bar = each.bar
-        day = self._session_day(each.stream.market, bar.start)
+        day = self._days.day(each.stream.market, bar.start)
         if day is None:
             return None
         return bar.start, each.source, (day, bar.high, bar.low, bar.close, bar.volume)
@@ -258,15 +255,6 @@ class LiveIndicators:
         if changed:
             for tell in self._told:
                 tell(changed)
-
-    def _session_day(self, market: str, start: int) -> int | None:
-        key = (market, start)
-        if key not in self._days:
-            if len(self._days) > 10_000:
-                self._days.clear()
-            found = self._clocks[market].session_date(start)
-            self._days[key] = None if found is None else found.toordinal() - _FIRST_DAY
-        return self._days[key]
 
     # ---- the beginning of series
 

@@ -37,6 +37,7 @@ from scizor_sidecar.uptime import Uptime
 
 SAMPLE_SECONDS = 1.0
 _PUBLISH_SECONDS = 5.0
+_ASK_SECONDS = 2.0
 _SHARES = (0.5, 0.95, 0.99)
 #: Of a big batch so many trades tell of its latency.
 _MOST_LOOKED_AT = 64
@@ -198,9 +199,10 @@ class Metrics(Collector):
         if self._client is None:
             return
         try:
-            kept = await self._client.get(UPTIME_KEY)
+            async with asyncio.timeout(_ASK_SECONDS):
+                kept = await self._client.get(UPTIME_KEY)
             told = json.loads(kept) if kept else {}
-        except (RedisError, ValueError):
+        except (RedisError, OSError, ValueError):
             return
         self._uptime.go_on(
             told,
@@ -216,9 +218,10 @@ class Metrics(Collector):
         state = json.dumps({**self.identity(), "at": _text(self._now()), **self.state()})
         uptime = json.dumps(self._uptime.as_json())
         try:
-            await self._client.set(STATE_KEY, state, ex=STATE_SECONDS)
-            await self._client.set(UPTIME_KEY, uptime, ex=UPTIME_SECONDS)
-        except RedisError:
+            async with asyncio.timeout(_ASK_SECONDS):
+                await self._client.set(STATE_KEY, state, ex=STATE_SECONDS)
+                await self._client.set(UPTIME_KEY, uptime, ex=UPTIME_SECONDS)
+        except (RedisError, OSError):
             # Who looks finds nothing, which says as much.
             return
 
@@ -227,8 +230,9 @@ class Metrics(Collector):
         if self._client is None:
             return
         try:
-            await self._client.delete(STATE_KEY)
-        except RedisError:
+            async with asyncio.timeout(_ASK_SECONDS):
+                await self._client.delete(STATE_KEY)
+        except (RedisError, OSError):
             return
 
     # ---- what it tells

@@ -1,23 +1,17 @@
 """Outages and gaps in the ledger, written when PostgreSQL takes it, in the order they happened."""
 
-import asyncio
-from collections import deque
-from collections.abc import Callable
-
 from scizor_core.gaps import to_micros
-from scizor_resources.errors import WarehouseError
 from scizor_resources.platform import Platform
 from scizor_resources.stores.outages import OutageKey, OutageStore
 from scizor_sidecar.journal import Hole
+from scizor_sidecar.later import WriteLater
 from scizor_sidecar.mending import session_parts, sessions_in
 
-#: PostgreSQL is tried again after so long.
-_AGAIN_SECONDS = 2.0
 #: Longest text that a row of an outage is told.
 _DETAIL_CHARACTERS = 500
 
 
-class OutageBook:
+class OutageBook(WriteLater):
     """Writes `quality.outages` and tells the ledger of gaps; nothing here waits for PostgreSQL.
 
     Args:
@@ -25,11 +19,10 @@ class OutageBook:
     """
 
     def __init__(self, platform: Platform) -> None:
+        super().__init__()
         self._platform = platform
         self._store = OutageStore(platform.warehouse)
-        self._waiting: deque[Callable[[], object]] = deque()
         self._begun: set[int] = set()
-        self._more = asyncio.Event()
 
     def began(self, hole: Hole) -> None:
         """Write that a feed is away, where its market trades meanwhile."""
@@ -39,55 +32,27 @@ class OutageBook:
         if is_due and any(True for _ in session_parts(hole.market, hole.start, end)):
             self._begun.add(hole.number)
             key, start, reason = key_of(hole), hole.start, hole.reason[:_DETAIL_CHARACTERS]
-            self._add(lambda: self._store.begin(key, start, reason))
+            self.add(lambda: self._store.begin(key, start, reason))
 
     def ended(self, hole: Hole) -> None:
         """Write that the feed is back."""
         self.began(hole)
         if hole.number in self._begun and hole.end is not None:
             key, end = key_of(hole), hole.end
-            self._add(lambda: self._store.end(key, end))
+            self.add(lambda: self._store.end(key, end))
 
     def told(self, hole: Hole, detail: str) -> None:
         """Write what became of a hole, and bring the ledger of gaps up to date."""
         if hole.number in self._begun:
             self._begun.discard(hole.number)
             key, start = key_of(hole), hole.start
-            self._add(lambda: self._store.tell(key, start, detail[:_DETAIL_CHARACTERS]))
+            self.add(lambda: self._store.tell(key, start, detail[:_DETAIL_CHARACTERS]))
         if hole.end is not None:
             ids = sorted({each.instrument_id for each in hole.starts})
             days = [day for day, *_ in sessions_in(hole.market, hole.start, hole.end + 1)]
-            self._add(
+            self.add(
                 lambda: self._platform.gap_ledger.update(hole.market, "1m", days, ids, lane="live")
             )
-
-    def _add(self, change: Callable[[], object]) -> None:
-        self._waiting.append(change)
-        self._more.set()
-
-    async def run(self) -> None:
-        """Write what waits, again and again, until cancelled."""
-        while True:
-            await self._more.wait()
-            self._more.clear()
-            while self._waiting:
-                if not await self._write_one():
-                    await asyncio.sleep(_AGAIN_SECONDS)
-
-    async def flush(self) -> None:
-        """Write what waits, once; what PostgreSQL does not take now is told by the next start."""
-        while self._waiting and await self._write_one():
-            pass
-
-    async def _write_one(self) -> bool:
-        change = self._waiting[0]
-        try:
-            await asyncio.to_thread(change)
-        except WarehouseError:
-            return False
-        if self._waiting and self._waiting[0] is change:
-            self._waiting.popleft()
-        return True
 
 
 def key_of(hole: Hole) -> OutageKey:

@@ -9,16 +9,13 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
 from typing import TypeVar
 
 import msgspec
 
 from scizor_core.errors import ContractError
 from scizor_core.markets import MARKETS
-from scizor_core.sessions import get_calendar
 from scizor_core.stream.engine import BarState
-from scizor_core.stream.guards import SessionClock
 from scizor_core.stream.minutes import MINUTE_US
 from scizor_core.stream.trades import NO_TIME
 from scizor_resources.errors import WarehouseError
@@ -30,6 +27,7 @@ from scizor_sidecar.feeds.base import Stream
 from scizor_sidecar.feeds.connection import FeedState
 from scizor_sidecar.live_indicators import IndicatorValues
 from scizor_sidecar.pipeline import StreamedBar, Window
+from scizor_sidecar.session_days import SessionDays
 from scizor_sidecar.spool import Spool, SpoolFull
 from scizor_sidecar.warm_batch import (
     BarKey,
@@ -64,7 +62,6 @@ _CLOSE_SECONDS = 0.5
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 _FINAL = frozenset({BarState.CLOSED, BarState.REVISED})
-_FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
 class WarmWriter:
@@ -114,8 +111,7 @@ class WarmWriter:
         self._store = LiveBarStore(
             platform.endpoints.libpq_url, platform.warehouse.ensure_partitions, self._rank
         )
-        self._clocks = {name: SessionClock(get_calendar(name)) for name in MARKETS}
-        self._days: dict[tuple[str, int], int | None] = {}
+        self._days = SessionDays()
         self._streams: dict[tuple[str, str], Stream] = {}
         self._final: dict[BarKey, KeptBar] = {}
         self._provisional: dict[BarKey, KeptBar] = {}
@@ -175,7 +171,7 @@ class WarmWriter:
 
     def _take_bar(self, streamed: StreamedBar) -> bool:
         stream, bar = streamed.stream, streamed.bar
-        day = self._session_day(stream.market, bar.start)
+        day = self._days.day(stream.market, bar.start)
         if day is None:
             self.refused_bars += 1
             return False
@@ -224,15 +220,6 @@ class WarmWriter:
             )
         if room:
             self._begin_waiting()
-
-    def _session_day(self, market: str, start: int) -> int | None:
-        key = (market, start)
-        if key not in self._days:
-            if len(self._days) > 10_000:
-                self._days.clear()
-            found = self._clocks[market].session_date(start)
-            self._days[key] = None if found is None else found.toordinal() - _FIRST_DAY
-        return self._days[key]
 
     def _begin_waiting(self) -> None:
         if self._since is None:

@@ -1,6 +1,7 @@
 """The streaming process in one piece: a loopback exchange in, PostgreSQL and Valkey out."""
 
 import asyncio
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -100,6 +101,29 @@ def test_of_two_sidecars_one_works_and_the_other_takes_over(
                 )
 
     assert connections == 1
+
+
+@pytest.mark.slow
+def test_one_that_was_frozen_stands_by_when_it_wakes(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    tape = recent_tape(NAMES, 20_000, 40)
+    with LoopbackExchange("kraken", tape) as exchange:
+        exchange.at(9_000, exchange.hold)
+        stream_from(exchange, platform, monkeypatch, NAMES)
+        with sidecar(tmp_path / "first.log") as first:
+            assert awaited(lambda: first.streams() and exchange.position == 9_000, 90)
+            with sidecar(tmp_path / "second.log") as second:
+                assert awaited(lambda: "another sidecar works" in second.said(), 90)
+                first.process.send_signal(signal.SIGSTOP)
+                assert awaited(second.streams, 60), second.said()
+                first.process.send_signal(signal.SIGCONT)
+                stands_by = awaited(lambda: "Standing by: another sidecar" in first.said(), 60)
+                exchange.resume()
+                right = awaited(lambda: is_right(compare(platform, tape)), 90)
+
+    assert stands_by, first.said()
+    assert right, (compare(platform, tape), second.said())
 
 
 def test_it_tells_of_itself_over_http_and_in_valkey(
