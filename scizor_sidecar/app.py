@@ -209,7 +209,7 @@ async def _finish(built: Built, tell: Tell, *, writes: bool) -> None:
     """Take what waits through the pipelines once more, and bring all to its store."""
     if writes:
         for pipeline in built.pipelines.values():
-            pipeline.step()
+            pipeline.step(last=True)
         await _flush(built.flushes, tell)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(1.0):

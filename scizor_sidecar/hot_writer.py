@@ -58,6 +58,8 @@ _GATHER_SECONDS = 0.2
 _FLUSH_SECONDS = 1.5
 _FIRST_DAY = date(1970, 1, 1).toordinal()
 _CODES = {state: STATES.index(state.value) for state in BarState}
+#: A Valkey that takes longer hangs; it counts as away.
+_ANSWER_SECONDS = 5.0
 _FAR = datetime(9999, 1, 1, tzinfo=UTC)
 
 #: Instrument and timeframe, by names.
@@ -276,10 +278,11 @@ class HotWriter:
         for begin in range(0, len(changes), _CHANGES_AT_ONCE):
             part = changes[begin : begin + _CHANGES_AT_ONCE]
             try:
-                lost = await cast(
-                    "Awaitable[list[int]]",
-                    self._client.eval(WRITE_SCRIPT, len(part), *script_arguments(part)),
-                )
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    lost = await cast(
+                        "Awaitable[list[int]]",
+                        self._client.eval(WRITE_SCRIPT, len(part), *script_arguments(part)),
+                    )
             except (RedisError, OSError) as error:
                 self._lose(error)
                 return False
@@ -294,8 +297,10 @@ class HotWriter:
             rows = by_market.setdefault(market, [])
             rows += [(symbol, timeframe, bars[start]) for start in sorted(bars)]
         try:
-            for market, rows in by_market.items():
-                await self._client.publish(changes_channel(market), msgspec.msgpack.encode(rows))
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                for market, rows in by_market.items():
+                    told = msgspec.msgpack.encode(rows)
+                    await self._client.publish(changes_channel(market), told)
         except (RedisError, OSError) as error:
             self._lose(error)
             return False

@@ -350,8 +350,12 @@ class FeedPipeline:
                 await asyncio.sleep(GATHER_SECONDS)
             self.step()
 
-    def step(self) -> None:
-        """Make one pass: all that waits, then the clock."""
+    def step(self, *, last: bool = False) -> None:
+        """Make one pass: all that waits, then the clock.
+
+        Args:
+            last: no other pass follows; what would be given out a little later is given out now.
+        """
         self._work.clear()
         batches, self._waiting, self._rows = self._waiting, [], 0
         self._space.set()
@@ -363,7 +367,7 @@ class FeedPipeline:
             self._end_minutes()
         quotes, self._quotes = list(self._quotes.values()), {}
         books, self._books = list(self._books.values()), {}
-        bars = self.engine.changed(forming_above=self._above_is_due())
+        bars = self.engine.changed(forming_above=last or self._above_is_due())
         if not (intake or quotes or books or bars):
             return
         arrived = received[1] if intake else 0

@@ -929,6 +929,7 @@ def play_tape(tape: TradeTape, cuts: Sequence[int] = ()) -> tuple[FeedPipeline, 
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            pipeline.step(last=True)
 
     asyncio.run(play())
     return pipeline, bars

@@ -422,6 +422,7 @@ def test_the_bars_of_a_tape_are_those_of_its_trades(venue: str, trades: int):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            pipeline.step(last=True)
         return bars, pipeline
 
     bars, pipeline = asyncio.run(play())

@@ -103,7 +103,7 @@ def compare(
     """
     trades = tape.frame()
     newest = int(tape.ts.max())
-    found = {}
+    found: dict[str, dict[str, int]] = {}
     for timeframe, minutes in TIMEFRAMES.items():
         expected = bars_of(trades, minutes)
         got = (

@@ -1,7 +1,5 @@
 """Dagster's storage over a pool, on a real PostgreSQL."""
 
-from collections.abc import Iterator
-
 import dagster as dg
 import psycopg
 import pytest
@@ -14,14 +12,14 @@ from scizor_resources.platform import Platform
 
 
 @pytest.fixture
-def home(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
+def home(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
     """A platform whose Dagster instance the environment names."""
     directory = prepare_dagster_home(platform.settings, platform.endpoints)
     for name, value in process_environment(
         platform.settings, platform.endpoints, directory
     ).items():
         monkeypatch.setenv(name, value)
-    yield platform
+    return platform
 
 
 def backends(platform: Platform) -> set[int]:

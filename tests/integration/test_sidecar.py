@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(240)
 
 def test_what_an_exchange_trades_becomes_the_bars_of_an_independent_count(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     tape = make_tape(NAMES, 20_000, minutes=40, reorder_seconds=1.5)
     with LoopbackExchange("kraken", tape, repeat_share=0.05) as exchange:
         stream_from(exchange, platform, monkeypatch, NAMES)
@@ -57,7 +57,7 @@ def test_what_an_exchange_trades_becomes_the_bars_of_an_independent_count(
 
 def test_the_first_signal_ends_it_with_everything_stored_and_another_one_goes_on(
     platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+) -> None:
     tape = recent_tape(NAMES, 20_000, 40)
     with LoopbackExchange("kraken", tape) as exchange:
         exchange.at(9_000, exchange.hold)
@@ -81,7 +81,7 @@ def test_the_first_signal_ends_it_with_everything_stored_and_another_one_goes_on
 
 def test_of_two_sidecars_one_works_and_the_other_takes_over(
     platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+) -> None:
     tape = recent_tape(NAMES, 20_000, 40)
     with LoopbackExchange("kraken", tape) as exchange:
         exchange.at(9_000, exchange.hold)
@@ -106,7 +106,7 @@ def test_of_two_sidecars_one_works_and_the_other_takes_over(
 @pytest.mark.slow
 def test_one_that_was_frozen_stands_by_when_it_wakes(
     platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+) -> None:
     tape = recent_tape(NAMES, 20_000, 40)
     with LoopbackExchange("kraken", tape) as exchange:
         exchange.at(9_000, exchange.hold)
@@ -128,7 +128,7 @@ def test_one_that_was_frozen_stands_by_when_it_wakes(
 
 def test_it_tells_of_itself_over_http_and_in_valkey(
     platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+) -> None:
     tape = make_tape(NAMES, 5_000, minutes=20)
     with LoopbackExchange("kraken", tape) as exchange:
         stream_from(exchange, platform, monkeypatch, NAMES)

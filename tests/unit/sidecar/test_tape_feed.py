@@ -251,6 +251,7 @@ def test_the_bars_of_imported_trades_are_those_of_the_trades(tmp_path: Path):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        pipeline.step(last=True)
         return pipeline
 
     counts = asyncio.run(run()).counts
