@@ -36,6 +36,7 @@ from benchmarks import (
     bench_run_cost,
     bench_run_overhead,
     bench_stories,
+    bench_stream,
     bench_workers,
 )
 from benchmarks.common import Figure, load_average
@@ -124,6 +125,11 @@ def face(*, quick: bool) -> list[Figure]:
     return bench_face.measure(quick=quick)
 
 
+def stream(*, quick: bool) -> list[Figure]:
+    """Measure trades through guards, dedupe and bars, and the memory of an hour."""
+    return bench_stream.measure(100_000, 1, 0.1) if quick else bench_stream.measure()
+
+
 def minute_close(*, quick: bool) -> list[Figure]:
     """Measure the close of a minute into PostgreSQL."""
     return bench_minute_close.measure(30) if quick else bench_minute_close.measure()
@@ -138,7 +144,8 @@ BENCHMARKS: dict[str, Callable[..., list[Figure]]] = {
     each.__name__: each
     for each in (
         *(indicators, history_load, read, archive, run_overhead, run_cost),
-        *(budget, providers, stories, workers, backfill, face, minute_close, hot),
+        *(budget, providers, stories, workers, backfill),
+        *(stream, face, minute_close, hot),
     )
 }
 

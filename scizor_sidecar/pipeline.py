@@ -25,7 +25,8 @@ from scizor_sidecar.feeds.notices import NoticeSink
 
 #: Trades that may wait; the feed is not read on while there are more.
 MOST_WAITING = 200_000
-#: What comes within this time is taken together.
+#: What comes within the time that the pass before has taken is taken together, so that half of the
+#: time is left to others; but nothing waits longer than this.
 GATHER_SECONDS = 0.003
 #: Bars of 5m and 15m that still form are given out so often at most: each is put together anew of
 #: its minutes, and nobody looks closer.
@@ -339,6 +340,7 @@ class FeedPipeline:
 
     async def run(self) -> None:
         """Take what waits through the engine, again and again, until cancelled."""
+        taken = 0.0
         while True:
             try:
                 # Python 3.11's `wait_for` loses a cancellation that comes together with work.
@@ -347,8 +349,10 @@ class FeedPipeline:
             except TimeoutError:
                 pass
             else:
-                await asyncio.sleep(GATHER_SECONDS)
+                await asyncio.sleep(min(taken, GATHER_SECONDS))
+            began = self._monotonic()
             self.step()
+            taken = self._monotonic() - began
 
     def step(self, *, last: bool = False) -> None:
         """Make one pass: all that waits, then the clock.
