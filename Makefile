@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .venv-peers/.installed
 # Tests wait for servers more than they compute. A file stays with one process: its tests share
-# what they build.
-PARALLEL := --numprocesses 2 --dist loadfile
+# what they build. In the order of the folders, for the longest ones must not come last.
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test test-all lint format bench lock clean

@@ -380,6 +380,7 @@ _RELEASES = st.builds(
 )
 
 
+@settings(max_examples=40)
 @given(made=_RELEASES, seconds=st.integers(-40 * 86_400, 10 * 86_400))
 def test_no_event_is_known_before_it_is_public(made: EarningsRelease, seconds: int) -> None:
     calendar = get_calendar("us")
@@ -402,7 +403,7 @@ def test_no_event_is_known_before_it_is_public(made: EarningsRelease, seconds: i
             assert first >= (session.open if session is not None else midnight)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(made=_RELEASES)
 def test_a_report_lies_in_the_window_of_exactly_one_day(made: EarningsRelease) -> None:
     reported = replace(made, eps_actual=1.0)

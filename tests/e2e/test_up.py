@@ -146,6 +146,7 @@ def test_a_child_that_dies_is_started_again(up: Running) -> None:
     assert second[0].is_running()
 
 
+@pytest.mark.slow
 def test_a_run_whose_worker_is_killed_does_not_stay_started(up: Running) -> None:
     run_id = up.launch(["asx/bars_1m", "asx/indicators_1m", "asx/completeness"], "2022-01-17")
     eventually(lambda: up.status(run_id) == "STARTED", 60)

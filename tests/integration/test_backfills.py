@@ -561,6 +561,7 @@ def test_progress_counts_runs_sessions_and_rows(platform: Platform) -> None:
 CLOSING_AUCTIONS = 0
 
 
+@pytest.mark.slow
 def test_a_run_says_how_far_its_backfill_is(platform: Platform) -> None:
     wanted = {"CBA": frozenset[Timeframe]({"1d", "5m"})}
     runs = runs_of(

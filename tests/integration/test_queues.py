@@ -73,6 +73,7 @@ def test_a_live_run_behind_twenty_backfills_is_taken_first(broker: Celery, tmp_p
     assert taken == ["refresh", *(f"backfill-{number}" for number in range(20)), "last"]
 
 
+@pytest.mark.slow
 def test_among_live_runs_the_higher_priority_goes_first(broker: Celery, tmp_path: Path) -> None:
     send(broker, "ledger", 5)
     send(broker, "refresh", 10)
@@ -81,6 +82,7 @@ def test_among_live_runs_the_higher_priority_goes_first(broker: Celery, tmp_path
     assert work(tmp_path, ",".join(QUEUES)) == ["refresh", "ledger", "last"]
 
 
+@pytest.mark.slow
 def test_a_worker_for_backfills_leaves_live_runs_to_others(broker: Celery, tmp_path: Path) -> None:
     send(broker, "refresh", 10)
     send(broker, "backfill", 0)

@@ -50,6 +50,7 @@ MARKERS = {
     "SCIZOR_REDDIT_CLIENT_SECRET": "markedsecretreddit11",
     "SCIZOR_X_BEARER_TOKEN": "markedtokenx12",
     "SCIZOR_AUTHOR_KEY": "markedkeyauthor13",
+    "SCIZOR_API_KEY": "markedkeyapi18",
     "SCIZOR_ALERT_URLS_CRITICAL": "json://markedalertcritical14.invalid",
     "SCIZOR_ALERT_URLS_HIGH": "json://markedalerthigh15.invalid",
     "SCIZOR_ALERT_URLS_MEDIUM": "json://markedalertmedium16.invalid",
@@ -301,7 +302,13 @@ def run_bars(platform: Platform, instance: dg.DagsterInstance) -> dg.ExecuteInPr
     )
 
 
-@pytest.mark.parametrize("fault", RUN_FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(each, marks=[] if number % 2 else [pytest.mark.slow])
+        for number, each in enumerate(RUN_FAULTS)
+    ],
+)
 def test_runs_in_which_keyed_providers_fail_leave_no_secret_anywhere(
     marked: Platform,
     labs: Labs,

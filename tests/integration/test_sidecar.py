@@ -79,6 +79,7 @@ def test_the_first_signal_ends_it_with_everything_stored_and_another_one_goes_on
     assert stored > 0
 
 
+@pytest.mark.slow
 def test_of_two_sidecars_one_works_and_the_other_takes_over(
     platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -258,6 +258,7 @@ def test_one_story_passes_through_items_between() -> None:
     assert len(group(items[::2])) == 2
 
 
+@pytest.mark.slow
 def test_ten_thousand_items_make_the_stories_that_they_were_made_of() -> None:
     # Forty variants of each of 250 headlines; the words of one headline are in no other.
     def headline(story: int, variant: int) -> str:
