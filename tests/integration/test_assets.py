@@ -192,6 +192,7 @@ def test_a_range_does_not_claim_all_its_rows_for_each_partition(
             assert event.metadata["rows"].value == 144
 
 
+@pytest.mark.slow
 def test_one_session_of_a_range_run_again_changes_no_row(
     platform: Platform, instance: dg.DagsterInstance
 ) -> None:

@@ -544,6 +544,7 @@ def test_a_symbol_that_has_left_the_watchlist_is_not_asked_for_any_more(
     assert (result.success, source.calls) == (True, 0)
 
 
+@pytest.mark.slow
 def test_progress_counts_runs_sessions_and_rows(platform: Platform) -> None:
     wanted = {"CBA": frozenset[Timeframe]({"1d", "5m"})}
     runs = execute_runs(platform, BackfillPlanner(platform, "asx").plan(wanted, WEEK))

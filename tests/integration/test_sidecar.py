@@ -55,6 +55,7 @@ def test_what_an_exchange_trades_becomes_the_bars_of_an_independent_count(
     assert set(stored_bars(platform, "1m")["source"]) == {"kraken"}
 
 
+@pytest.mark.slow
 def test_the_first_signal_ends_it_with_everything_stored_and_another_one_goes_on(
     platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
