@@ -67,7 +67,7 @@ def throughput(batches: list[TradeBatch], symbols: int) -> tuple[float, float]:
     engine = BarEngine(Limits())
     clock = SessionClock(get_calendar(_MARKET))
     for _ in range(symbols):
-        engine.add_symbol(clock, None)
+        engine.guard.set_price_steps(engine.add_symbol(clock), ((0.0, 0.01),))
     kept = rows = 0
     began = time.process_time()
     for batch in batches:

@@ -15,6 +15,10 @@ INTRADAY_TIMEFRAMES: tuple[Timeframe, ...] = ("1m", "5m", "15m")
 TIMEFRAME_MINUTES: dict[Timeframe, int] = {"1m": 1, "5m": 5, "15m": 15, "1d": 1440}
 
 
+#: (from this price on, smallest step), lowest price first.
+PriceSteps = tuple[tuple[float, float], ...]
+
+
 @dataclass(frozen=True)
 class MarketSpec:
     """What the platform has to know about a market.
@@ -31,6 +35,8 @@ class MarketSpec:
         default_chain: providers in the order they are asked, unless a setting says otherwise.
         closing_auction_minutes: minutes after the calendar's close in which the closing auction
             may still print a bar. Such a bar is inside the session but never expected.
+        price_steps: (from this price on, smallest step of a trade's price), lowest price first;
+            empty where each instrument has one of its own.
     """
 
     name: str
@@ -43,6 +49,7 @@ class MarketSpec:
     example: str
     default_chain: tuple[str, ...]
     closing_auction_minutes: int = 0
+    price_steps: PriceSteps = ()
 
     def check_symbol(self, symbol: str) -> str:
         """Return `symbol` in its canonical spelling (upper case, no blanks around it).
@@ -75,6 +82,9 @@ MARKETS: dict[str, MarketSpec] = {
             # The closing single price auction prints between 16:10 and 16:12 Sydney time, while
             # the calendar closes at 16:00 (14:10 auctions on half days follow the same distance).
             closing_auction_minutes=13,
+            # Half of the price steps that orders have (0.1, 0.5 and 1 cent below 10 cents, below 2
+            # dollars, above): Centre Point trades halfway between bid and ask.
+            price_steps=((0.0, 0.0005), (0.10, 0.0025), (2.0, 0.005)),
         ),
         MarketSpec(
             name="us",
@@ -86,6 +96,9 @@ MARKETS: dict[str, MarketSpec] = {
             symbol_pattern=r"[A-Z][A-Z0-9]{0,9}([.\-][A-Z0-9]{1,4})?",
             example="AAPL or BRK.B",
             default_chain=("tape", "alpaca", "yahoo", "finnhub"),
+            # Orders have whole cents from one dollar on; trades with price improvement are
+            # reported to a hundredth of a cent.
+            price_steps=((0.0, 0.0001),),
         ),
         MarketSpec(
             name="crypto",

@@ -26,7 +26,7 @@ from scizor_sidecar.face.server import FaceServer
 from scizor_sidecar.face.state import FaceState
 from scizor_sidecar.face.stored import StoredHistory
 from scizor_sidecar.face.threads import Threads
-from scizor_sidecar.feeds.base import Stream
+from scizor_sidecar.feeds.base import Stream, price_steps_of
 from scizor_sidecar.feeds.ccxt_pro import WIRES
 from scizor_sidecar.feeds.connection import Connection
 from scizor_sidecar.feeds.registry import FEEDS
@@ -162,7 +162,10 @@ async def build(
     names = list(dict.fromkeys(name for chosen in markets.values() for name in chosen))
     made = {name: FEEDS[name](settings, platform) for name in names}
     listeners: list[Listener] = []
-    pipelines = {name: FeedPipeline(name, listeners, platform.now) for name in names}
+    pipelines = {
+        name: FeedPipeline(name, listeners, platform.now, price_steps=price_steps_of(made[name]))
+        for name in names
+    }
 
     journal = await asyncio.to_thread(Journal, folder)
     spool = await asyncio.to_thread(Spool, folder / "spool", settings.spool_limit_mb * 1024**2)

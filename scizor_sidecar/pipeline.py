@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from scizor_core.markets import MARKETS
+from scizor_core.markets import MARKETS, PriceSteps
 from scizor_core.sessions import get_calendar
 from scizor_core.stream.engine import LATENESS_US, BarEngine, Intake, LiveBar
 from scizor_core.stream.guards import Limits, SessionClock, Verdict, judge_quote
@@ -135,7 +135,7 @@ class FeedPipeline:
         listeners: who is told, in order.
         now: clock, aware.
         limits: where odd begins.
-        tick_size: smallest price step of an instrument, None where it is not known.
+        price_steps: of an instrument, as far as they are known.
     """
 
     def __init__(
@@ -145,11 +145,11 @@ class FeedPipeline:
         now: Callable[[], datetime],
         *,
         limits: Limits | None = None,
-        tick_size: Callable[[Stream], float | None] = lambda _: None,
+        price_steps: Callable[[Stream], PriceSteps] = lambda _: (),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.feed, self._listeners, self._now = feed, listeners, now
-        self._tick_size, self._monotonic = tick_size, monotonic
+        self._price_steps, self._monotonic = price_steps, monotonic
         self.limits = limits or Limits()
         self.engine = BarEngine(self.limits)
         self.counts = FeedCounts()
@@ -197,6 +197,9 @@ class FeedPipeline:
         """Note that the subscription stands."""
         self.alive()
         self.counts.connections += 1
+        # Now the feed knows its markets.
+        for number, stream in enumerate(self.streams):
+            self.engine.guard.set_price_steps(number, self._price_steps(stream))
         self._set_state(FeedState.CONNECTED, "subscribed")
 
     def lost(self, why: str) -> None:
@@ -308,8 +311,8 @@ class FeedPipeline:
         key = (stream.market, stream.symbol)
         found = self._numbers.get(key)
         if found is None:
-            tick_size = self._tick_size(stream)
-            found = self.engine.add_symbol(self._clocks[stream.market], tick_size)
+            found = self.engine.add_symbol(self._clocks[stream.market])
+            self.engine.guard.set_price_steps(found, self._price_steps(stream))
             self._numbers[key] = found
             self.streams.append(stream)
         return found

@@ -136,16 +136,15 @@ class BarEngine:
         self._keep_us = keep_minutes * MINUTE_US
         self.newest = NO_TIME
 
-    def add_symbol(self, clock: SessionClock, tick_size: float | None = None) -> int:
+    def add_symbol(self, clock: SessionClock) -> int:
         """Take in one more symbol and return its number.
 
         Args:
             clock: sessions of its market.
-            tick_size: smallest step of its price, None where it is not known.
         """
         self._symbols.append(_Symbol())
         self._forgotten_until = np.append(self._forgotten_until, NO_TIME)
-        return self.guard.add(clock, tick_size)
+        return self.guard.add(clock)
 
     def begin_at(self, number: int, start: int) -> None:
         """Say that a symbol's trades before an instant are none of this engine's.

@@ -13,8 +13,16 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from scizor_core.markets import PriceSteps
 from scizor_core.sessions import SessionCalendar
-from scizor_core.stream.trades import MICROSECONDS, NO_TIME, Flags, Integers, TradeBatch
+from scizor_core.stream.trades import (
+    MICROSECONDS,
+    NO_TIME,
+    Flags,
+    Floats,
+    Integers,
+    TradeBatch,
+)
 
 
 class Verdict(IntEnum):
@@ -69,6 +77,7 @@ _USUAL_TRADES = 100
 #: Before that many trades a symbol has no usual size.
 _FEWEST_TRADES = 20
 _TICK_ROUNDING = 1e-6
+_FLOAT_ERROR = 1e-15
 _AHEAD = timedelta(days=7)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_TIME = (datetime(1990, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
@@ -184,26 +193,32 @@ class TradeGuard:
         self.limits = limits or Limits()
         self._clocks: list[SessionClock] = []
         self._clock_of = np.zeros(0, dtype=np.int64)
-        self._tick = np.zeros(0)
+        self._steps: dict[int, tuple[Floats, Floats]] = {}
         self._price = np.zeros(0)
         self._usual = np.zeros(0)
         self._trades = np.zeros(0, dtype=np.int64)
 
-    def add(self, clock: SessionClock, tick_size: float | None = None) -> int:
+    def add(self, clock: SessionClock) -> int:
         """Take in one more symbol and return its number.
 
         Args:
             clock: sessions of its market.
-            tick_size: smallest step of its price, None where it is not known.
         """
         if clock not in self._clocks:
             self._clocks.append(clock)
         self._clock_of = np.append(self._clock_of, self._clocks.index(clock))
-        self._tick = np.append(self._tick, tick_size or np.nan)
         self._price = np.append(self._price, np.nan)
         self._usual = np.append(self._usual, np.nan)
         self._trades = np.append(self._trades, 0)
         return len(self._price) - 1
+
+    def set_price_steps(self, symbol: int, steps: PriceSteps) -> None:
+        """Set the steps of a symbol's price, which are not judged before they are known."""
+        if steps:
+            self._steps[symbol] = (
+                np.array([floor for floor, _ in steps]),
+                np.array([step for _, step in steps]),
+            )
 
     def last_price(self, symbol: int) -> float:
         """Return the price of a symbol's last accepted trade, NaN before the first."""
@@ -255,10 +270,7 @@ class TradeGuard:
         jump = np.abs(price / before - 1) > self.limits.price_jump + _TICK_ROUNDING
         known = self._trades[symbol] >= _FEWEST_TRADES
         spike = known & (size > self.limits.size_spike * self._usual[symbol])
-        tick = self._tick[symbol]
-        steps = price / tick
-        # NaN where the step is not known compares as false.
-        off = np.abs(steps - np.round(steps)) > _TICK_ROUNDING * np.maximum(steps, 1)
+        off = self._is_off_tick(price, starts, firsts)
         for hit, rule in ((jump, "price_jump"), (spike, "size_spike"), (off, "off_tick")):
             if hit.any():
                 marked = np.zeros(len(marks.verdict), dtype=np.bool_)
@@ -272,6 +284,22 @@ class TradeGuard:
         usual = self._usual[firsts]
         self._usual[firsts] = np.where(np.isnan(usual), mean, usual + weight * (mean - usual))
         self._trades[firsts] += counts
+
+    def _is_off_tick(self, price: Floats, starts: Integers, symbols: Integers) -> Flags:
+        """Return which prices are no whole number of steps; symbols' rows begin at `starts`."""
+        step = np.full(len(price), np.nan)
+        if not self._steps:
+            return np.zeros(len(price), dtype=np.bool_)
+        ends = [*starts[1:].tolist(), len(price)]
+        for symbol, begin, end in zip(symbols.tolist(), starts.tolist(), ends, strict=True):
+            if symbol in self._steps:
+                floors, steps = self._steps[symbol]
+                band = np.searchsorted(floors, price[begin:end], "right") - 1
+                step[begin:end] = steps[band]
+        whole = price / step
+        # NaN where the step is not known compares as false. What a float cannot tell is no fault.
+        off: Flags = np.abs(whole - np.round(whole)) > _TICK_ROUNDING + _FLOAT_ERROR * whole
+        return off
 
 
 def judge_quote(bid: float, ask: float, limits: Limits) -> tuple[Verdict, str | None]:

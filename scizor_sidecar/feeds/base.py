@@ -5,9 +5,11 @@ and returns or raises when that ends; `scizor_sidecar.feeds.connection` begins t
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from scizor_core.markets import MARKETS, PriceSteps
 
 
 @dataclass(frozen=True, order=True)
@@ -154,3 +156,21 @@ class Feed(Protocol):
         Raises:
             ProviderError: it could not be connected, or broke; says whether trying again helps.
         """
+
+
+@runtime_checkable
+class KnowsPriceSteps(Protocol):
+    """A feed whose venue gives each instrument a price step of its own."""
+
+    def price_steps(self, stream: Stream) -> PriceSteps:
+        """Return an instrument's steps; empty before they are known."""
+
+
+def price_steps_of(feed: Feed) -> Callable[[Stream], PriceSteps]:
+    """Return what tells the price steps of a feed's instruments: its own, else the market's."""
+
+    def steps(stream: Stream) -> PriceSteps:
+        own = feed.price_steps(stream) if isinstance(feed, KnowsPriceSteps) else ()
+        return own or MARKETS[stream.market].price_steps
+
+    return steps

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scizor_core.errors import InvalidInputError
+from scizor_core.markets import PriceSteps
 from scizor_resources.errors import BadRequest, SchemaDrift
 from scizor_resources.platform import Platform
 from scizor_resources.providers.ccxt_venues.exchange import Exchange
@@ -111,6 +112,13 @@ class CcxtFeed:
         finally:
             self._streamed |= session.confirmed
             await session.close()
+
+    def price_steps(self, stream: Stream) -> PriceSteps:
+        """Return the venue's step of a price; empty before its markets are known."""
+        market = self._markets.get(stream.symbol)
+        if market is None or market.price_step is None or market.price_step <= 0:
+            return ()
+        return ((0.0, float(market.price_step)),)
 
     async def _list_markets(self) -> None:
         now = asyncio.get_running_loop().time()

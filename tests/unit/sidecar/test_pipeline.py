@@ -60,6 +60,24 @@ def test_no_minute_ends_by_the_clock_while_the_feed_is_away():
     assert len(recorder.windows) == 1
 
 
+def test_price_steps_that_the_feed_learns_as_it_connects_judge_what_follows():
+    clock, steps = Clock(), {}
+    pipeline = FeedPipeline(
+        "kraken", [], clock.now, price_steps=lambda stream: steps.get(stream.symbol, ())
+    )
+    pipeline.trades([BTC], [at(clock)], [10.07], [1], [1])
+    pipeline.step()
+    steps["BTC/USD"] = ((0.0, 0.1),)
+    pipeline.connecting()
+    pipeline.connected()
+
+    pipeline.trades([BTC, BTC], [at(clock)] * 2, [10.08, 10.1], [1, 1], [2, 3])
+    pipeline.step()
+
+    assert pipeline.counts.by_rule == {"off_tick": 1}
+    assert pipeline.counts.trades == 3
+
+
 def test_a_tape_of_last_year_has_its_own_time():
     pipeline, recorder, clock = made()
     pipeline.connecting()

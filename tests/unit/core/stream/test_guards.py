@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scizor_core.markets import MARKETS, PriceSteps
 from scizor_core.sessions import get_calendar
 from scizor_core.stream.engine import BarEngine
 from scizor_core.stream.guards import Limits, SessionClock, TradeGuard, Verdict, judge_quote
@@ -20,9 +21,9 @@ def us(*moment: int) -> int:
 NOW = us(2026, 3, 2, 12)
 
 
-def guard_of(market: str = "crypto", tick_size: float | None = None) -> TradeGuard:
+def guard_of(market: str = "crypto", price_steps: PriceSteps = ()) -> TradeGuard:
     guard = TradeGuard()
-    guard.add(SessionClock(get_calendar(market)), tick_size)
+    guard.set_price_steps(guard.add(SessionClock(get_calendar(market))), price_steps)
     return guard
 
 
@@ -90,10 +91,25 @@ def test_a_jump_of_more_than_ten_percent_is_flagged_and_counts():
 
 
 def test_a_price_off_its_tick_is_flagged():
-    guard = guard_of(tick_size=0.01)
+    guard = guard_of(price_steps=((0.0, 0.01),))
 
     assert rule_of(guard, NOW, 10.01) == ""
     assert rule_of(guard, NOW, 10.015) == "off_tick"
+    assert rule_of(guard_of(price_steps=((0.0, 0.1),)), NOW, 98_765.43) == "off_tick"
+    assert rule_of(guard_of(price_steps=((0.0, 0.1),)), NOW, 98_765.4) == ""
+
+
+@pytest.mark.parametrize(
+    ("price", "rule"),
+    [
+        # The exchange's steps: 0.1 cent below 10 cents, half a cent below 2 dollars, then a cent;
+        # trades halfway between bid and ask have half of it.
+        *((0.0445, ""), (0.0447, "off_tick"), (0.4125, ""), (0.413, "off_tick")),
+        *((1.9975, ""), (1.999, "off_tick"), (2.0, ""), (171.425, ""), (171.423, "off_tick")),
+    ],
+)
+def test_the_step_of_a_price_on_the_asx_depends_on_the_price(price: float, rule: str):
+    assert rule_of(guard_of(price_steps=MARKETS["asx"].price_steps), NOW, price) == rule
 
 
 def test_a_size_of_more_than_five_times_the_usual_is_flagged_once_the_usual_is_known():
@@ -136,7 +152,8 @@ anything = st.tuples(
 def test_whatever_comes_each_row_is_kept_repeated_or_quarantined(rows: list[tuple]):
     engine = BarEngine()
     for market in ("crypto", "asx", "us"):
-        engine.add_symbol(SessionClock(get_calendar(market)), 0.01)
+        number = engine.add_symbol(SessionClock(get_calendar(market)))
+        engine.guard.set_price_steps(number, ((0.0, 0.01),))
     columns = list(zip(*rows, strict=True)) or [()] * 6
     with np.errstate(all="ignore"):
         intake = engine.process(make_batch(*columns[:5], condition=columns[5]), NOW)
