@@ -46,6 +46,9 @@ _RAW_CHARACTERS = 500
 #: No message of live data is longer; what is, is no message.
 _LONGEST_FRAME = 4_000_000
 
+#: What the SDK's handlers raise for a frame that is not as they expect.
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
+
 
 @dataclass(frozen=True)
 class IbkrPatience:
@@ -101,7 +104,6 @@ class IbkrSession:
         self._desk = Desk(sink, now, BOOK_ROWS)
         self._ib: Any = None
         self._subscriptions = Subscriptions(None, self._desk, memory)
-        self._sdk_reads: Callable[[list[str]], None] = lambda _: None
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._time: asyncio.Future[int] = self._loop.create_future()
         self._timers: set[asyncio.TimerHandle] = set()
@@ -156,7 +158,6 @@ class IbkrSession:
         self._ib.errorEvent += self._on_error
         client.apiEnd += self._on_end
         client.conn.hasData += self._on_data
-        self._sdk_reads = client.decoder.interpret
         client.decoder.interpret = self._hear
         self._sink.alive()
         self._beat()
@@ -327,13 +328,20 @@ class IbkrSession:
             self._ib.client.reqCurrentTime()
             self._later(self._patience.heartbeat, self._beat)
 
+    def _let_sdk_read(self, fields: list[str]) -> None:
+        """Hand a frame to the SDK's handler; its own `interpret` would only log what it cannot."""
+        try:
+            self._ib.client.decoder.handlers[int(fields[0])](fields)
+        except _UNREADABLE as error:
+            self._refuse(f"the SDK cannot read it: {error}", fields)
+
     def _hear(self, fields: list[str]) -> None:
         """Take the fields of a frame."""
         self._bytes_unread = 0
         heard = read(fields)
         if heard is None:
             if fields[0] in FOR_SDK:
-                self._sdk_reads(fields)
+                self._let_sdk_read(fields)
         elif isinstance(heard, Unreadable):
             self._refuse(heard.what, fields)
         elif isinstance(heard, ServerTime):

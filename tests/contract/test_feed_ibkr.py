@@ -820,7 +820,7 @@ def test_where_no_gateway_listens_it_is_tried_again():
 
 
 def test_garbage_is_counted_and_the_trades_after_it_arrive():
-    kinds = ("1", "2", "4", "12", "13", "46", "49", "58", "81", "99")
+    kinds = ("1", "2", "4", "9", "10", "12", "13", "46", "49", "52", "58", "61", "81", "99")
     garbage = [(), ("",), ("x",), ("-1",), ("9" * 400,), *((kind, "x", "y") for kind in kinds)]
 
     async def play() -> Heard:
