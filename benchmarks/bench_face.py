@@ -51,7 +51,7 @@ class Measured:
         p50: milliseconds; of all trades that clients got.
         fewest: trades of the client that got the fewest, as a share of the most.
         left_out: trades that the server left out for a client that did not keep up.
-        memory_growth: of the server after the first quarter, bytes.
+        memory_growth: of the server after the first half, bytes.
         server_cpu: share of one core.
         client_cpu: the same of the process with the clients.
     """
@@ -132,7 +132,7 @@ async def _serve(pipe: Connection, rate: int, seconds: float) -> None:
 async def _make_trades(
     pipeline: FeedPipeline, rate: int, seconds: float, process: psutil.Process
 ) -> tuple[int, int]:
-    """Make trades at a rate; returns how many, and the memory after the first quarter."""
+    """Make trades at a rate; returns how many, and the memory after the first half."""
     streams = _streams()
     loop = asyncio.get_running_loop()
     began, made, early = loop.time(), 0, 0
@@ -150,7 +150,7 @@ async def _make_trades(
             )
             made += due
             await pipeline.room()
-        if not early and passed > seconds / 4:
+        if not early and passed > seconds / 2:
             early = process.memory_info().rss
         await asyncio.sleep(1 / _TURNS_PER_SECOND)
     return made, early
