@@ -23,6 +23,7 @@ from scizor_sidecar.feeds.ibkr import IbkrFeed
 from scizor_sidecar.feeds.ibkr_plan import Quota
 from scizor_sidecar.feeds.ibkr_session import IbkrPatience
 from scizor_sidecar.pipeline import FeedPipeline
+from tests.contract.lab.heard import HeardState, connection_of, until
 from tests.contract.lab.ibkr_live import (
     BOOK,
     LINE,
@@ -68,28 +69,20 @@ CBA, BHP = streams("CBA"), streams("BHP")
 DEEP = frozenset({stream("CBA", depth=True)})
 
 
-class Heard:
+class Heard(HeardState):
     """A sink that keeps what it is told."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.rows: list[Row] = []
-        self.unreadable: list[str] = []
-        self.rejections: dict[str, str] = {}
         self.quotes: dict[str, tuple[float, float, float | None, float | None]] = {}
         self.books: list[tuple[list[tuple[float, float]], list[tuple[float, float]]]] = []
         self.losses: list[str] = []
-        self.gaps = self.connections = self.lives = 0
         self.has_room = asyncio.Event()
         self.has_room.set()
 
-    def connected(self) -> None:
-        self.connections += 1
-
     def lost(self, why: str) -> None:
         self.losses.append(why)
-
-    def alive(self) -> None:
-        self.lives += 1
 
     def trades(
         self,
@@ -127,16 +120,6 @@ class Heard:
         del stream, ts
         self.books.append((list(bids), list(asks)))
 
-    def refused(self, what: str, raw: str) -> None:
-        del raw
-        self.unreadable.append(what)
-
-    def gap(self, missed: int) -> None:
-        self.gaps += missed
-
-    def rejected(self, stream: Stream, why: str) -> None:
-        self.rejections[stream.symbol] = why
-
     async def room(self) -> None:
         await self.has_room.wait()
 
@@ -157,24 +140,13 @@ def feed_of(
     )
 
 
-async def until(holds: Callable[[], object]) -> None:
-    """Wait until something holds; the gateway lives in other threads."""
-    async with asyncio.timeout(300):
-        while not holds():  # noqa: ASYNC110  # it has no event of this loop
-            await asyncio.sleep(0.005)
-
-
 @asynccontextmanager
 async def running(
     feed: IbkrFeed, sink: Heard, wanted: Wanted, connections: int = 1
 ) -> AsyncIterator["asyncio.Task[None]"]:
-    task = asyncio.ensure_future(feed.run(wanted, sink))
-    try:
+    async with connection_of(feed, sink, wanted) as task:
         await until(lambda: sink.connections == connections or task.done())
         yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def second(number: int) -> int:

@@ -2,8 +2,8 @@
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import pytest
@@ -14,6 +14,7 @@ from scizor_sidecar.feeds.base import Stream, Wanted
 from scizor_sidecar.feeds.ccxt_pro import WIRES, CcxtFeed
 from scizor_sidecar.feeds.connection import Connection, Patience
 from scizor_sidecar.pipeline import FeedPipeline
+from tests.contract.lab.heard import HeardState, connection_of, until
 from tests.contract.lab.tape_bars import SIZES, LastBars, assert_bars_are_those_of
 from tests.contract.lab.trade_tape import START, TradeTape, make_tape
 from tests.contract.lab.ws_exchanges import LoopbackExchange
@@ -36,26 +37,15 @@ def ccxt_is_imported() -> None:
 Row = tuple[str, int, float, float, str]
 
 
-class Heard:
+class Heard(HeardState):
     """A sink that keeps what it is told."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.rows: list[Row] = []
-        self.unreadable: list[str] = []
-        self.rejections: dict[str, str] = {}
         self.quotes: list[tuple[float, float]] = []
         self.books: list[tuple[Sequence[tuple[float, float]], Sequence[tuple[float, float]]]] = []
         self.times: list[int] = []
-        self.gaps = self.connections = self.lives = 0
-
-    def connected(self) -> None:
-        self.connections += 1
-
-    def lost(self, why: str) -> None:
-        raise AssertionError(why)
-
-    def alive(self) -> None:
-        self.lives += 1
 
     def trades(
         self,
@@ -94,42 +84,16 @@ class Heard:
         del stream, ts
         self.books.append((bids, asks))
 
-    def refused(self, what: str, raw: str) -> None:
-        del raw
-        self.unreadable.append(what)
-
-    def gap(self, missed: int) -> None:
-        self.gaps += missed
-
-    def rejected(self, stream: Stream, why: str) -> None:
-        self.rejections[stream.symbol] = why
-
-    async def room(self) -> None:
-        pass
-
 
 def feed_of(exchange: LoopbackExchange) -> CcxtFeed:
     gate = Gate(exchange.venue)
     return CcxtFeed(exchange.venue, gate, ws_url=exchange.urls.ws, base_url=exchange.urls.rest)
 
 
-async def until(holds: Callable[[], object]) -> None:
-    """Wait until something holds; the exchange lives in another thread."""
-    async with asyncio.timeout(300):
-        while not holds():  # noqa: ASYNC110  # it has no event of this loop
-            await asyncio.sleep(0.005)
-
-
-@asynccontextmanager
-async def running(
+def running(
     exchange: LoopbackExchange, sink: Heard, wanted: Wanted
-) -> AsyncIterator["asyncio.Task[None]"]:
-    task = asyncio.ensure_future(feed_of(exchange).run(wanted, sink))
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+) -> AbstractAsyncContextManager["asyncio.Task[None]"]:
+    return connection_of(feed_of(exchange), sink, wanted)
 
 
 def rows_of(tape: TradeTape, venue: str, rows: object = slice(None)) -> set[Row]:

@@ -1,8 +1,8 @@
 """The live feeds of US stocks against servers on loopback, Alpaca's through the real SDK."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 
 import msgpack
@@ -28,7 +28,7 @@ from scizor_sidecar.feeds.connection import Connection, Patience
 from scizor_sidecar.feeds.finnhub import FinnhubFeed
 from scizor_sidecar.pipeline import FeedPipeline
 from tests.contract.lab.alpaca import KEY_ID, SECRET
-from tests.contract.lab.heard import HeardTrades, Row
+from tests.contract.lab.heard import HeardTrades, Row, connection_of, until
 from tests.contract.lab.tape_bars import SIZES, LastBars, assert_bars_are_those_of
 from tests.contract.lab.trade_tape import TradeTape, make_tape
 from tests.contract.lab.ws_alpaca import AlpacaExchange, packed, stamp
@@ -66,23 +66,10 @@ def stock_tape(trades: int, **settings: object) -> TradeTape:
     return make_tape(NAMES, trades, start=OPEN, **settings)  # type: ignore[arg-type]
 
 
-async def until(holds: Callable[[], object]) -> None:
-    """Wait until something holds; the exchange lives in another thread."""
-    async with asyncio.timeout(300):
-        while not holds():  # noqa: ASYNC110  # it has no event of this loop
-            await asyncio.sleep(0.005)
-
-
-@asynccontextmanager
-async def running(
+def running(
     exchange: LoopbackExchange, sink: HeardTrades, wanted: Wanted
-) -> AsyncIterator["asyncio.Task[None]"]:
-    task = asyncio.ensure_future(feed_of(exchange).run(wanted, sink))
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+) -> AbstractAsyncContextManager["asyncio.Task[None]"]:
+    return connection_of(feed_of(exchange), sink, wanted)
 
 
 def error_of(exchange: LoopbackExchange, wanted: Wanted, **login: str) -> BaseException | None:

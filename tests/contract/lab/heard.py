@@ -1,25 +1,42 @@
-"""A sink that keeps what a feed tells it."""
+"""Sinks that keep what a feed tells them, and how a test waits for it."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from scizor_core.stream.trades import Condition
-from scizor_sidecar.feeds.base import Stream
+from scizor_sidecar.feeds.base import Feed, Sink, Stream, Wanted
 
 #: symbol, microseconds UTC, price, size.
 Row = tuple[str, int, float, float]
 
 
-class HeardTrades:
-    """Keeps trades, quotes and notices."""
+async def until(holds: Callable[[], object]) -> None:
+    """Wait until something holds; the other side lives in another thread."""
+    async with asyncio.timeout(300):
+        while not holds():  # noqa: ASYNC110  # it has no event of this loop
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def connection_of(
+    feed: Feed, sink: Sink, wanted: Wanted
+) -> AsyncIterator["asyncio.Task[None]"]:
+    """Run one connection of a feed until the block is left."""
+    task = asyncio.ensure_future(feed.run(wanted, sink))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class HeardState:
+    """Keeps what a feed says of itself; its heirs keep the data."""
 
     def __init__(self) -> None:
-        self.rows: list[Row] = []
-        self.ids: list[str | int | None] = []
-        self.conditions: list[Condition] = []
-        self.quotes: list[tuple[str, float, float]] = []
         self.unreadable: list[str] = []
         self.rejections: dict[str, str] = {}
-        self.notices: list[tuple[str, str, int, str]] = []
         self.gaps = self.connections = self.lives = 0
 
     def connected(self) -> None:
@@ -30,6 +47,31 @@ class HeardTrades:
 
     def alive(self) -> None:
         self.lives += 1
+
+    def refused(self, what: str, raw: str) -> None:
+        del raw
+        self.unreadable.append(what)
+
+    def gap(self, missed: int) -> None:
+        self.gaps += missed
+
+    def rejected(self, stream: Stream, why: str) -> None:
+        self.rejections[stream.symbol] = why
+
+    async def room(self) -> None:
+        pass
+
+
+class HeardTrades(HeardState):
+    """Keeps trades, quotes and notices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[Row] = []
+        self.ids: list[str | int | None] = []
+        self.conditions: list[Condition] = []
+        self.quotes: list[tuple[str, float, float]] = []
+        self.notices: list[tuple[str, str, int, str]] = []
 
     def trades(
         self,
@@ -59,19 +101,6 @@ class HeardTrades:
 
     def book(self, *_: object) -> None:
         raise AssertionError("no book is asked for")
-
-    def refused(self, what: str, raw: str) -> None:
-        del raw
-        self.unreadable.append(what)
-
-    def gap(self, missed: int) -> None:
-        self.gaps += missed
-
-    def rejected(self, stream: Stream, why: str) -> None:
-        self.rejections[stream.symbol] = why
-
-    async def room(self) -> None:
-        pass
 
     def halted(self, stream: Stream, ts: int, reason: str) -> None:
         self.notices.append(("halted", stream.symbol, ts, reason))
