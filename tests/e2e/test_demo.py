@@ -1,5 +1,7 @@
 """`scizor demo` from an empty home, with the real artefacts of the package registry."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,31 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = scizor(home, "demo", timeout=600, chain_asx=None)
     assert done.returncode == 0, done.stdout + done.stderr
     return home
+
+
+def shown_commands() -> list[tuple[list[str], list[str]]]:
+    """Return the commands `query` and `bars` of the README with the table shown under each."""
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    found = []
+    for block in re.findall(r"^    \$ \.venv/bin/scizor (.*(?:\n    .*)*)", text, re.MULTILINE):
+        lines = [line.removeprefix("    ") for line in block.split("\n")]
+        length = 1
+        while "\n".join(lines[:length]).count('"') % 2:
+            length += 1
+        command = shlex.split(" ".join(lines[:length]))
+        if command[0] in ("query", "bars"):
+            found.append((command, lines[length:]))
+    return found
+
+
+@pytest.mark.parametrize(("command", "shown"), shown_commands())
+def test_the_readme_shows_what_its_commands_say(
+    home: Path, command: list[str], shown: list[str]
+) -> None:
+    done = scizor(home, *command)
+    said = {" ".join(line.split()) for line in (done.stdout + done.stderr).splitlines()}
+    assert shown
+    assert [line for line in shown if " ".join(line.split()) not in said] == []
 
 
 def test_every_daily_row_of_the_artefact_is_stored(home: Path) -> None:
