@@ -10,6 +10,7 @@ client has it in hand: what is measured is the way through all of SCIZOR and two
 
 import argparse
 import asyncio
+import gc
 import json
 import statistics
 import time
@@ -17,12 +18,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from typing import cast
+from urllib.parse import urlsplit
 
 import msgspec
 import psutil
 import uvloop
 from fastapi import FastAPI
-from websockets.asyncio.client import connect
 
 from benchmarks.common import Figure, load_average
 from benchmarks.report import show
@@ -40,6 +42,7 @@ SYMBOLS, FOLLOWED = 50, 5
 #: Trades come in little heaps, as from a socket.
 _TURNS_PER_SECOND = 200
 _SETTLE_SECONDS = 3.0
+_TEXT, _PING, _PONG = 1, 9, 10
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,9 @@ async def _serve(pipe: Connection, rate: int, seconds: float) -> None:
                     [1.0] * SYMBOLS, list(range(-SYMBOLS, 0)))  # fmt: skip
     process = psutil.Process()
     await asyncio.sleep(_SETTLE_SECONDS)
+    # As the sidecar does when it has started.
+    gc.collect()
+    gc.freeze()
     process.cpu_percent(None)
     made, early = await _make_trades(pipeline, rate, seconds, process)
     told = {
@@ -156,58 +162,136 @@ async def _make_trades(
     return made, early
 
 
-async def _follow(
-    url: str, number: int, interval_ms: int, seen: list[list[int]], ready: asyncio.Event
-) -> None:
-    names = [f"crypto:C{(number + step) % SYMBOLS}/USD" for step in range(FOLLOWED)]
-    decode = msgspec.json.Decoder().decode
-    mine = seen[number]
-    async with connect(url, compression=None, max_size=None, open_timeout=60) as connection:
-        await connection.send(
-            json.dumps(
-                {
-                    "op": "subscribe",
-                    "symbols": names,
-                    "channels": ["ticks", "bars"],
-                    "batch": True,
-                    "interval_ms": interval_ms,
-                }
-            )
+class _Message(msgspec.Struct):
+    """What is looked at of a message."""
+
+    type: str
+    channel: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"")
+
+
+_messages = msgspec.json.Decoder(list[_Message] | _Message).decode
+_ticks = msgspec.json.Decoder(list[tuple[int, float, float]]).decode
+
+
+class _Follower(asyncio.Protocol):
+    """A client that does as little as one can: all of them share a process with each other.
+
+    A client of a library takes three times as long for a frame, and fifty of them are no longer
+    a measurement of the server.
+
+    Args:
+        number: which symbols it follows.
+        interval_ms: how often it wants messages at most.
+        seen: takes the microseconds that each trade was on its way.
+    """
+
+    def __init__(self, number: int, interval_ms: int, seen: list[int]) -> None:
+        self._names = [f"crypto:C{(number + step) % SYMBOLS}/USD" for step in range(FOLLOWED)]
+        self._interval_ms, self._seen = interval_ms, seen
+        self._waiting = b""
+        self._is_open = False
+        self.ready, self.ended = asyncio.Event(), asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Shake hands."""
+        # uvloop's transports are no subclass of it.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(
+            b"GET /ws/realtime HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Key: c2Npem9yLWJlbmNobWFyaw==\r\n"
+            b"Sec-WebSocket-Version: 13\r\n\r\n"
         )
-        async for frame in connection:
-            now = time.time_ns() // 1000
-            told = decode(frame)
-            for message in told if isinstance(told, list) else [told]:
-                if message["type"] == "snapshot":
-                    ready.set()
-                elif message["type"] == "delta" and message["channel"] == "ticks":
-                    mine.extend(now - trade[0] for trade in message["data"])
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come."""
+        now = time.time_ns() // 1000
+        self._waiting += data
+        if not self._is_open:
+            self._open()
+        while self._is_open and (frame := self._frame()) is not None:
+            opcode, payload = frame
+            if opcode == _PING:
+                self._send(_PONG, payload)
+            elif opcode == _TEXT:
+                self._take(payload, now)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end."""
+        del exc
+        self.ended.set()
+
+    def _open(self) -> None:
+        head, found, rest = self._waiting.partition(b"\r\n\r\n")
+        if not found:
+            return
+        if b" 101 " not in head:
+            raise RuntimeError(f"No WebSocket: {head!r}")
+        self._waiting, self._is_open = rest, True
+        wanted = {
+            "op": "subscribe",
+            "symbols": self._names,
+            "channels": ["ticks", "bars"],
+            "batch": True,
+            "interval_ms": self._interval_ms,
+        }
+        self._send(_TEXT, json.dumps(wanted).encode())
+
+    def _frame(self) -> tuple[int, bytes] | None:
+        """Return opcode and payload of the next whole frame; servers send them unmasked."""
+        waiting = self._waiting
+        if len(waiting) < 2:  # noqa: PLR2004  # RFC 6455, section 5.2, as all numbers here
+            return None
+        length, start = waiting[1], 2
+        if length > 125:  # noqa: PLR2004
+            start = 4 if length == 126 else 10  # noqa: PLR2004
+            if len(waiting) < start:
+                return None
+            length = int.from_bytes(waiting[2:start], "big")
+        if len(waiting) < start + length:
+            return None
+        self._waiting = waiting[start + length :]
+        return waiting[0] & 15, waiting[start : start + length]
+
+    def _send(self, opcode: int, payload: bytes) -> None:
+        # A mask of zeros is one, too.
+        length = (
+            bytes([128 | len(payload)])
+            if len(payload) <= 125  # noqa: PLR2004
+            else b"\xfe" + len(payload).to_bytes(2, "big")
+        )
+        self._transport.write(bytes([128 | opcode]) + length + bytes(4) + payload)
+
+    def _take(self, payload: bytes, now: int) -> None:
+        told = _messages(payload)
+        for message in told if isinstance(told, list) else [told]:
+            if message.type == "snapshot":
+                self.ready.set()
+            elif message.type == "delta" and message.channel == "ticks":
+                self._seen += [now - at for at, _, _ in _ticks(message.data)]
 
 
 async def _clients(pipe: Connection, url: str, clients: int, interval_ms: int) -> None:
     seen: list[list[int]] = [[] for _ in range(clients)]
-    address = url.replace("http", "ws") + "/ws/realtime"
-    tasks = []
+    loop, address = asyncio.get_running_loop(), urlsplit(url)
+    host, port = address.hostname or "127.0.0.1", address.port or 80
+    followers: list[_Follower] = []
     for number in range(clients):
-        ready = asyncio.Event()
-        following = _follow(address, number, interval_ms, seen, ready)
-        tasks.append(asyncio.ensure_future(following))
-        waiting = asyncio.ensure_future(ready.wait())
-        await asyncio.wait([tasks[-1], waiting], return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        follower = _Follower(number, interval_ms, seen[number])
+        await loop.create_connection(lambda made=follower: made, host, port)  # type: ignore[misc]  # mypy cannot infer lambdas with defaults
+        followers.append(follower)
+        async with asyncio.timeout(60):
+            await follower.ready.wait()
     process = psutil.Process()
     pipe.send("ready")
     await asyncio.sleep(_SETTLE_SECONDS)
     process.cpu_percent(None)
     for each in seen:
         each.clear()
-    await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
+    await loop.run_in_executor(None, pipe.recv)
     cpu = process.cpu_percent(None) / 100
-    for task in tasks:
-        if task.done():
-            task.result()
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    if any(each.ended.is_set() for each in followers):
+        raise RuntimeError("A client was cut off.")
     counts = [len(each) for each in seen]
     # Of 100 million trades a sample is enough.
     step = max(sum(counts) // 2_000_000, 1)
@@ -239,9 +323,12 @@ def measure_one(clients: int, rate: int, seconds: float, interval_ms: int = 0) -
     to_clients, of_clients = context.Pipe()
     server = context.Process(target=_run_server, args=(of_server, rate, seconds))
     server.start()
+    # Where a process dies, `recv` shall end and not wait for ever.
+    of_server.close()
     url = to_server.recv()
     many = context.Process(target=_run_clients, args=(of_clients, url, clients, interval_ms))
     many.start()
+    of_clients.close()
     to_clients.recv()
     to_server.send("go")
     told = to_server.recv()

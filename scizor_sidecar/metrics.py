@@ -45,6 +45,9 @@ _MOST_LOOKED_AT = 64
 _RATE_SAMPLES = 10
 #: A trade that is older did not come live: a snapshot, or a tape.
 _LIVE_SECONDS = 3600
+#: How fine latencies to clients are counted, and how many different ones until they are taken.
+_HANDED_STEP_US = 100
+_MOST_HANDED = 10_000
 
 
 @dataclass
@@ -102,6 +105,8 @@ class Metrics(Collector):
         self._symbols: dict[tuple[str, str], _Symbol] = {}
         self._feeds: dict[str, _Feed] = {}
         self._to_client = Latency()
+        #: (instrument, latency in steps) -> messages that were handed to clients so late.
+        self._handed: dict[tuple[Stream, int], int] = {}
         self._process = psutil.Process(os.getpid())
         self._cpu_percent = 0.0
         self._uptime = Uptime()
@@ -136,18 +141,28 @@ class Metrics(Collector):
         del state, why
         self._feed(feed).since = at
 
-    def sent(self, stream: Stream, received_at: int, sent_at: int | None = None) -> None:
+    def sent(self, stream: Stream, received_at: int, sent_at: int) -> None:
         """Take the latency from a tick's arrival to its being handed to a client's connection.
 
         Args:
             stream: the instrument.
             received_at: arrival of the tick, microseconds UTC.
-            sent_at: now, where it is not given.
+            sent_at: when it was handed over, likewise.
         """
-        milliseconds = ((sent_at or self._now_us()) - received_at) / 1000
+        # With many clients this is called more often than anything else: it only counts.
+        key = (stream, max(sent_at - received_at, 0) // _HANDED_STEP_US)
+        self._handed[key] = self._handed.get(key, 0) + 1
+        if len(self._handed) > _MOST_HANDED:
+            self._take_handed()
+
+    def _take_handed(self) -> None:
+        """Put what was handed to clients into the histograms."""
+        handed, self._handed = self._handed, {}
         at = self._monotonic()
-        self._to_client.add(milliseconds, at)
-        self._symbol(stream).to_client.add(milliseconds, at)
+        for (stream, steps), times in handed.items():
+            milliseconds = (steps + 0.5) * _HANDED_STEP_US / 1000
+            self._to_client.add(milliseconds, at, times)
+            self._symbol(stream).to_client.add(milliseconds, at, times)
 
     def _feed(self, name: str) -> _Feed:
         return self._feeds.setdefault(name, _Feed())
@@ -171,18 +186,22 @@ class Metrics(Collector):
         while True:
             began = self._monotonic()
             await asyncio.sleep(SAMPLE_SECONDS)
-            self._sample(self._monotonic() - began)
+            self.sample(self._monotonic() - began)
             if self._monotonic() - published >= _PUBLISH_SECONDS:
                 published = self._monotonic()
                 await self._publish()
 
-    def _sample(self, seconds: float) -> None:
+    def sample(self, seconds: float) -> None:
+        """Take what is to be sampled, and count that stretch of time."""
         at, minute = self._monotonic(), self._minute()
+        self._take_handed()
         self._cpu_percent = self._process.cpu_percent(None)
         for name, pipeline in self._pipelines.items():
             feed = self._feed(name)
             feed.samples = [*feed.samples[-_RATE_SAMPLES:], (at, pipeline.counts.trades)]
-            if self._is_open(name, self._now()):
+            # A feed that has nothing to stream misses nothing.
+            is_used = pipeline.state is not FeedState.IDLE
+            if is_used and self._is_open(name, self._now()):
                 self._uptime.add(name, minute, seconds, is_connected=pipeline.is_connected)
 
     def _minute(self) -> int:
@@ -247,6 +266,7 @@ class Metrics(Collector):
         Latencies are milliseconds over the last five minutes; buckets count since the start.
         """
         at = self._monotonic()
+        self._take_handed()
         memory = self._process.memory_info().rss
         return {
             "uptime_seconds": round(at - self._began, 1),
@@ -329,7 +349,9 @@ class Metrics(Collector):
             about = {"subject": name, "market": market}
             latency.append({**about, "value": p95, "note": "95 of 100 ticks in five minutes"})
             share = self._uptime.percent(name, minute)
-            note = "of the last hour" if share is not None else "its market is closed"
+            is_idle = self._pipelines[name].state is FeedState.IDLE
+            missing = "nothing is to be streamed" if is_idle else "its market is closed"
+            note = "of the last hour" if share is not None else missing
             uptime.append({**about, "value": share, "note": note})
         return {"data_latency_ms": latency, "connection_uptime_percent": uptime}
 
@@ -374,6 +396,7 @@ class Metrics(Collector):
         yield from (connected, waiting, uptime, counters, rules)
 
     def _of_latencies(self) -> Iterator[Metric]:
+        self._take_handed()
         histogram = HistogramMetricFamily(
             "scizor_latency_seconds", "Latency of ticks.", labels=["stage", "feed"]
         )

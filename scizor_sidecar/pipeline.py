@@ -6,6 +6,7 @@ piece, which costs a thousandth of taking it trade by trade.
 """
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Protocol
 
 from scizor_core.markets import MARKETS, PriceSteps
 from scizor_core.sessions import get_calendar
-from scizor_core.stream.engine import LATENESS_US, BarEngine, Intake, LiveBar
+from scizor_core.stream.engine import LATENESS_US, BarEngine, BarState, Intake, LiveBar
 from scizor_core.stream.guards import Limits, SessionClock, Verdict, judge_quote
 from scizor_core.stream.minutes import MINUTE_US
 from scizor_core.stream.trades import MICROSECONDS, NO_TIME, TradeBatch, concatenate, make_batch
@@ -25,11 +26,13 @@ from scizor_sidecar.feeds.notices import NoticeSink
 
 #: Trades that may wait; the feed is not read on while there are more.
 MOST_WAITING = 200_000
-#: What comes within the time that the pass before has taken is taken together, so that half of the
-#: time is left to others; but nothing waits longer than this.
-GATHER_SECONDS = 0.003
-#: Bars of 5m and 15m that still form are given out so often at most: each is put together anew of
-#: its minutes, and nobody looks closer.
+#: After a pass as much time as it has taken is left to others, but no more than this; what comes
+#: meanwhile is taken together. The first trade after a rest waits for nothing.
+REST_SECONDS = 0.003
+#: A minute that still forms is given out so often at most, fifty times a second: nobody looks
+#: closer, and of a lively instrument each pass would make a bar, a message and a frame of it.
+FORMING_SECONDS = 0.02
+#: Bars of 5m and 15m that still form come more rarely: each is put together anew of its minutes.
 ABOVE_SECONDS = 0.05
 #: Minutes end by the clock where no trade comes: so often is it looked at.
 TIMER_SECONDS = 0.25
@@ -171,6 +174,10 @@ class FeedPipeline:
         self._heard = monotonic()
         self._newest_heard = monotonic()
         self._above_at = float("-inf")
+        #: Number -> when its last trade came, microseconds UTC.
+        self._came: dict[int, int] = {}
+        #: Number -> when a minute that forms was given out last, if that is not long ago.
+        self._given: dict[int, float] = {}
         self._work = asyncio.Event()
         self._space = asyncio.Event()
         self._space.set()
@@ -343,19 +350,16 @@ class FeedPipeline:
 
     async def run(self) -> None:
         """Take what waits through the engine, again and again, until cancelled."""
-        taken = 0.0
         while True:
-            try:
-                # Python 3.11's `wait_for` loses a cancellation that comes together with work.
-                async with asyncio.timeout(TIMER_SECONDS):
+            # Python 3.11's `wait_for` loses a cancellation that comes together with work.
+            limit = FORMING_SECONDS if self.engine.has_waiting else TIMER_SECONDS
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit):
                     await self._work.wait()
-            except TimeoutError:
-                pass
-            else:
-                await asyncio.sleep(min(taken, GATHER_SECONDS))
             began = self._monotonic()
             self.step()
             taken = self._monotonic() - began
+            await asyncio.sleep(min(taken, REST_SECONDS))
 
     def step(self, *, last: bool = False) -> None:
         """Make one pass: all that waits, then the clock.
@@ -370,11 +374,12 @@ class FeedPipeline:
         intake = None
         if batches:
             intake = self.process(concatenate(batches))
+            self._came.update(dict.fromkeys(intake.trades.symbol.tolist(), received[1]))
         if self.is_connected:
             self._end_minutes()
         quotes, self._quotes = list(self._quotes.values()), {}
         books, self._books = list(self._books.values()), {}
-        bars = self.engine.changed(forming_above=last or self._above_is_due())
+        bars = self._bars(last=last)
         if not (intake or quotes or books or bars):
             return
         arrived = received[1] if intake else 0
@@ -382,7 +387,13 @@ class FeedPipeline:
             self.feed,
             self.streams,
             [
-                StreamedBar(self.streams[bar.symbol], bar, self._source_of(bar), arrived)
+                StreamedBar(
+                    self.streams[bar.symbol],
+                    bar,
+                    self._source_of(bar),
+                    # One that forms may have waited since an earlier pass.
+                    self._came.get(bar.symbol, 0) if bar.state is BarState.FORMING else arrived,
+                )
                 for bar in bars
             ],
             quotes,
@@ -393,8 +404,21 @@ class FeedPipeline:
         for listener in self._listeners:
             listener.on_window(window)
 
-    def _above_is_due(self) -> bool:
+    def _bars(self, *, last: bool) -> list[LiveBar]:
+        """Return the bars to give out now."""
+        if last:
+            return self.engine.changed()
         now = self._monotonic()
+        self._given = {
+            number: at for number, at in self._given.items() if now - at < FORMING_SECONDS
+        }
+        bars = self.engine.changed(forming_above=self._above_is_due(now), resting=self._given)
+        for bar in bars:
+            if bar.state is BarState.FORMING and bar.timeframe == "1m":
+                self._given[bar.symbol] = now
+        return bars
+
+    def _above_is_due(self, now: float) -> bool:
         if now - self._above_at < ABOVE_SECONDS:
             return False
         self._above_at = now

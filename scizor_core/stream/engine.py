@@ -4,7 +4,7 @@ The engine has no clock and does no I/O. `process` takes trades in, `close_until
 the feed's own time has passed them, `changed` gives out what is new since the last call.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -19,6 +19,7 @@ from scizor_core.stream.trades import MICROSECONDS, NO_TIME, TradeBatch
 STREAM_TIMEFRAMES: tuple[Timeframe, ...] = ("1m", "5m", "15m")
 _STEP_US = {timeframe: TIMEFRAME_MINUTES[timeframe] * MINUTE_US for timeframe in STREAM_TIMEFRAMES}
 _LONGEST_US = _STEP_US["15m"]
+_NEVER = int(np.iinfo(np.int64).max)
 
 
 class BarState(StrEnum):
@@ -110,6 +111,14 @@ class _Symbol:
     minutes: dict[int, _Kept] = field(default_factory=dict)
     closed_until: int = NO_TIME
     outages: list[tuple[int, int | None]] = field(default_factory=list)
+    #: Parts of outages that nobody heals here.
+    abandoned: list[tuple[int, int]] = field(default_factory=list)
+
+    def lacks(self, start: int, end: int) -> bool:
+        """Say whether trades of an interval may be missing."""
+        return any(a < end and (b is None or start < b) for a, b in self.outages) or any(
+            a < end and start < b for a, b in self.abandoned
+        )
 
 
 class BarEngine:
@@ -125,7 +134,7 @@ class BarEngine:
         self, limits: Limits | None = None, *, remember: int = 1_000_000, keep_minutes: int = 30
     ) -> None:
         self.guard = TradeGuard(limits)
-        self._seen = SeenTrades(remember)
+        self._seen = SeenTrades(remember, needed_from=self._first_outage)
         self._symbols: list[_Symbol] = []
         self._changed: dict[MinuteKey, None] = {}
         #: (symbol, timeframe, start) of bars above whose state may be another although none of
@@ -215,7 +224,7 @@ class BarEngine:
             if late:
                 kept.state = BarState.REVISED
                 kept.revision += 1
-        if self._is_in_outage(symbol, start):
+        if (symbol.outages or symbol.abandoned) and self._is_in_outage(symbol, start):
             kept.state = BarState.PROVISIONAL
         return minute.trades if late else 0
 
@@ -253,22 +262,33 @@ class BarEngine:
         horizon = (symbol.closed_until - self._keep_us) // _LONGEST_US * _LONGEST_US
         waiting = [start // _LONGEST_US * _LONGEST_US for start, _ in symbol.outages]
         horizon = min([horizon, *waiting])
+        symbol.abandoned = [each for each in symbol.abandoned if each[1] > horizon]
         self._forgotten_until[number] = max(self._forgotten_until[number], horizon)
         for start in [each for each in symbol.minutes if each < horizon]:
             del symbol.minutes[start]
 
     # ---- outages
 
-    def begin_outage(self, numbers: Iterable[int], start: int) -> None:
+    def begin_outage(self, numbers: Iterable[int], start: int, end: int | None = None) -> None:
         """Say that the feed has been away from symbols since an instant.
 
         Their minutes from there on are provisional until `end_outage`.
+
+        Args:
+            numbers: the symbols.
+            start: microseconds UTC.
+            end: until when, None where it is away still.
         """
         for number in numbers:
             symbol = self._symbols[number]
-            if not any(end is None for _, end in symbol.outages):
-                symbol.outages.append((start, None))
-            self._mark(number, start, None)
+            if end is not None or not any(until is None for _, until in symbol.outages):
+                symbol.outages.append((start, end))
+            self._mark(number, start, end)
+
+    def _first_outage(self) -> int:
+        """Return since when trades may come by healing that have come live already."""
+        starts = [start for symbol in self._symbols for start, _ in symbol.outages]
+        return min(starts, default=_NEVER)
 
     def resume(self, numbers: Iterable[int], end: int) -> None:
         """Say that the feed is back: the outage is over, not yet healed."""
@@ -283,6 +303,12 @@ class BarEngine:
             symbol = self._symbols[number]
             symbol.outages = [
                 rest for each in symbol.outages for rest in _without(each, (start, end))
+            ]
+            symbol.abandoned = [
+                (begin, until)
+                for each in symbol.abandoned
+                for begin, until in _without(each, (start, end))
+                if until is not None
             ]
             self._settle(number, start, end)
             self._mark_above(number, start, end + _LONGEST_US)
@@ -302,9 +328,14 @@ class BarEngine:
                 self._changed[number, begin] = None
 
     def abandon(self, numbers: Iterable[int], start: int, end: int) -> None:
-        """Say that an interval will not be healed here: its minutes stay provisional for good."""
+        """Say that an interval will not be healed here: its bars stay provisional for good."""
         for number in numbers:
             symbol = self._symbols[number]
+            parts = [
+                (max(begin, start), end if until is None else min(until, end))
+                for begin, until in symbol.outages
+            ]
+            symbol.abandoned += [(begin, until) for begin, until in parts if begin < until]
             symbol.outages = [
                 rest for each in symbol.outages for rest in _without(each, (start, end))
             ]
@@ -317,10 +348,7 @@ class BarEngine:
 
     @staticmethod
     def _is_in_outage(symbol: _Symbol, start: int) -> bool:
-        return any(
-            start + MINUTE_US > since and (until is None or start < until)
-            for since, until in symbol.outages
-        )
+        return symbol.lacks(start, start + MINUTE_US)
 
     # ---- bars out
 
@@ -354,14 +382,18 @@ class BarEngine:
         """Return the minutes of a symbol that are kept, by their start."""
         return {start: kept.minute for start, kept in self._symbols[number].minutes.items()}
 
-    def changed(self, *, forming_above: bool = True) -> list[LiveBar]:
+    def changed(self, *, forming_above: bool = True, resting: Container[int] = ()) -> list[LiveBar]:
         """Return each bar that is new or different since the last call, finest first.
 
         Args:
             forming_above: bars of 5m and 15m that still form, too; else they come with the next
                 call that asks for them.
+            resting: symbols whose minutes that still form come with the next call in which they
+                do not rest.
         """
         keys, self._changed = self._changed, {}
+        if resting:
+            keys, self._changed = self._without_resting(keys, resting)
         marked, self._changed_above = self._changed_above, {}
         out = [bar for key in keys if (bar := self.minute_bar(*key)) is not None]
         for timeframe in STREAM_TIMEFRAMES[1:]:
@@ -378,6 +410,23 @@ class BarEngine:
             self._forget(number)
         self._to_tidy.clear()
         return out
+
+    def _without_resting(
+        self, keys: dict[MinuteKey, None], resting: Container[int]
+    ) -> tuple[dict[MinuteKey, None], dict[MinuteKey, None]]:
+        """Split minutes into those to be given out now, and those that can wait."""
+        now: dict[MinuteKey, None] = {}
+        later: dict[MinuteKey, None] = {}
+        for number, start in keys:
+            kept = self._symbols[number].minutes.get(start) if number in resting else None
+            waits = kept is not None and kept.state is BarState.FORMING
+            (later if waits else now)[number, start] = None
+        return now, later
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there are bars that the last call of `changed` has not given out."""
+        return bool(self._changed or self._changed_above)
 
     def minute_bar(self, number: int, start: int) -> LiveBar | None:
         """Return the bar of a minute, None where no trade has set a price in it."""
@@ -428,10 +477,7 @@ class BarEngine:
     @staticmethod
     def _state_above(symbol: _Symbol, states: set[BarState], start: int, end: int) -> BarState:
         # Also where no trade at all is known of the time in which the feed was away.
-        is_away = symbol.outages and any(
-            since < end and (until is None or start < until) for since, until in symbol.outages
-        )
-        if is_away or BarState.PROVISIONAL in states:
+        if BarState.PROVISIONAL in states or symbol.lacks(start, end):
             return BarState.PROVISIONAL
         if end > symbol.closed_until:
             return BarState.FORMING

@@ -22,6 +22,8 @@ from scizor_core.stream.trades import (
     Floats,
     Integers,
     TradeBatch,
+    run_ends,
+    run_starts,
 )
 
 
@@ -105,6 +107,11 @@ class SessionClock:
         first, last = int(ts.min()), int(ts.max())
         if not (self._reach[0] <= first and last < self._reach[1]):
             self._load(first, last)
+        if len(self._open):
+            session = int(np.searchsorted(self._open, first, side="right")) - 1
+            if session >= 0 and last < self._end[session]:
+                # All of them lie in one session, as those that come live do.
+                return np.ones(len(ts), dtype=np.bool_)
         place = np.searchsorted(self._open, ts, side="right") - 1
         safe = np.clip(place, 0, None)
         return (place >= 0) & (ts < self._end[safe]) if len(self._open) else place >= 0
@@ -193,7 +200,9 @@ class TradeGuard:
         self.limits = limits or Limits()
         self._clocks: list[SessionClock] = []
         self._clock_of = np.zeros(0, dtype=np.int64)
-        self._steps: dict[int, tuple[Floats, Floats]] = {}
+        #: By symbol: prices from which on a step holds, no price where there are no more, and the
+        #: steps, NaN where they are not known.
+        self._floors, self._steps = np.full((0, 1), np.inf), np.full((0, 1), np.nan)
         self._price = np.zeros(0)
         self._usual = np.zeros(0)
         self._trades = np.zeros(0, dtype=np.int64)
@@ -210,15 +219,21 @@ class TradeGuard:
         self._price = np.append(self._price, np.nan)
         self._usual = np.append(self._usual, np.nan)
         self._trades = np.append(self._trades, 0)
+        bands = self._floors.shape[1]
+        self._floors = np.vstack([self._floors, np.full(bands, np.inf)])
+        self._steps = np.vstack([self._steps, np.full(bands, np.nan)])
         return len(self._price) - 1
 
     def set_price_steps(self, symbol: int, steps: PriceSteps) -> None:
         """Set the steps of a symbol's price, which are not judged before they are known."""
-        if steps:
-            self._steps[symbol] = (
-                np.array([floor for floor, _ in steps]),
-                np.array([step for _, step in steps]),
-            )
+        if not steps:
+            return
+        more = max(len(steps) - self._floors.shape[1], 0)
+        self._floors = np.pad(self._floors, ((0, 0), (0, more)), constant_values=np.inf)
+        self._steps = np.pad(self._steps, ((0, 0), (0, more)), constant_values=np.nan)
+        self._floors[symbol], self._steps[symbol] = np.inf, np.nan
+        self._floors[symbol, : len(steps)] = [floor for floor, _ in steps]
+        self._steps[symbol, : len(steps)] = [step for _, step in steps]
 
     def last_price(self, symbol: int) -> float:
         """Return the price of a symbol's last accepted trade, NaN before the first."""
@@ -246,7 +261,8 @@ class TradeGuard:
         self._mark_outside(batch, marks)
         good = np.flatnonzero(marks.verdict == Verdict.ACCEPT)
         if len(good):
-            self._mark_odd(batch.take(good), good, marks)
+            usable = batch if len(good) == len(batch) else batch.take(good)
+            self._mark_odd(usable, good, marks)
         return Judgement(marks.verdict, marks.rule)
 
     def _mark_outside(self, batch: TradeBatch, marks: _Marks) -> None:
@@ -262,7 +278,7 @@ class TradeGuard:
         by_symbol = np.argsort(batch.symbol, kind="stable")
         symbol = batch.symbol[by_symbol]
         price, size = batch.price[by_symbol], batch.size[by_symbol]
-        starts = np.flatnonzero(np.r_[True, symbol[1:] != symbol[:-1]])
+        starts = run_starts(symbol)
         firsts = symbol[starts]
         before = np.empty_like(price)
         before[1:] = price[:-1]
@@ -270,13 +286,13 @@ class TradeGuard:
         jump = np.abs(price / before - 1) > self.limits.price_jump + _TICK_ROUNDING
         known = self._trades[symbol] >= _FEWEST_TRADES
         spike = known & (size > self.limits.size_spike * self._usual[symbol])
-        off = self._is_off_tick(price, starts, firsts)
+        off = self._is_off_tick(price, symbol)
         for hit, rule in ((jump, "price_jump"), (spike, "size_spike"), (off, "off_tick")):
             if hit.any():
                 marked = np.zeros(len(marks.verdict), dtype=np.bool_)
                 marked[rows[by_symbol[hit]]] = True
                 marks.mark(marked, rule)
-        ends = np.r_[starts[1:], len(symbol)]
+        ends = run_ends(starts, len(symbol))
         counts = ends - starts
         self._price[firsts] = price[ends - 1]
         mean = np.add.reduceat(size, starts) / counts
@@ -285,17 +301,10 @@ class TradeGuard:
         self._usual[firsts] = np.where(np.isnan(usual), mean, usual + weight * (mean - usual))
         self._trades[firsts] += counts
 
-    def _is_off_tick(self, price: Floats, starts: Integers, symbols: Integers) -> Flags:
-        """Return which prices are no whole number of steps; symbols' rows begin at `starts`."""
-        step = np.full(len(price), np.nan)
-        if not self._steps:
-            return np.zeros(len(price), dtype=np.bool_)
-        ends = [*starts[1:].tolist(), len(price)]
-        for symbol, begin, end in zip(symbols.tolist(), starts.tolist(), ends, strict=True):
-            if symbol in self._steps:
-                floors, steps = self._steps[symbol]
-                band = np.searchsorted(floors, price[begin:end], "right") - 1
-                step[begin:end] = steps[band]
+    def _is_off_tick(self, price: Floats, symbol: Integers) -> Flags:
+        """Return which prices are no whole number of their symbol's steps."""
+        band = (price[:, None] >= self._floors[symbol]).sum(axis=1) - 1
+        step = np.where(band >= 0, self._steps[symbol, band], np.nan)
         whole = price / step
         # NaN where the step is not known compares as false. What a float cannot tell is no fault.
         off: Flags = np.abs(whole - np.round(whole)) > _TICK_ROUNDING + _FLOAT_ERROR * whole

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scizor_core.stream.trades import MICROSECONDS, Condition, Integers, TradeBatch
+from scizor_core.stream.trades import (
+    MICROSECONDS,
+    Condition,
+    Integers,
+    TradeBatch,
+    run_ends,
+    run_starts,
+)
 
 MINUTE_US = 60 * MICROSECONDS
 #: (symbol, start of the minute in microseconds UTC).
@@ -53,9 +60,9 @@ class Minute:
         """Add the trades of another part of the same minute."""
         self.volume += other.volume
         self.trades += other.trades
-        if not other.has_price:
+        if other.high <= 0:
             return
-        if not self.has_price:
+        if self.high <= 0:
             self.open, self.close = other.open, other.close
             self.high, self.low = other.high, other.low
             self.first, self.last = other.first, other.last
@@ -64,7 +71,10 @@ class Minute:
                 self.open, self.first = other.open, other.first
             if other.last >= self.last:
                 self.close, self.last = other.close, other.last
-            self.high, self.low = max(self.high, other.high), min(self.low, other.low)
+            if other.high > self.high:
+                self.high = other.high
+            if other.low < self.low:
+                self.low = other.low
         self.priced += other.priced
         self.turnover += other.turnover
 
@@ -81,14 +91,14 @@ def minutes_of(batch: TradeBatch) -> dict[MinuteKey, Minute]:
     rows = np.lexsort((batch.order, batch.ts, batch.symbol))
     sorted_ = batch.take(rows)
     start, symbol = start[rows], sorted_.symbol
-    first = np.flatnonzero(np.r_[True, (symbol[1:] != symbol[:-1]) | (start[1:] != start[:-1])])
+    first = run_starts(symbol, start)
     if not sorted_.condition.any():
         return _simple(sorted_, start, first)
     return _with_conditions(sorted_, start, first)
 
 
 def _simple(batch: TradeBatch, start: Integers, first: Integers) -> dict[MinuteKey, Minute]:
-    last = np.r_[first[1:], len(batch)] - 1
+    last = run_ends(first, len(batch)) - 1
     price, size = batch.price, batch.size
     volume = np.add.reduceat(size, first).tolist()
     columns = zip(

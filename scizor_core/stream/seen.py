@@ -1,9 +1,11 @@
 """Which trades have been seen: each counts once, however often a feed sends it."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
-from scizor_core.stream.trades import NO_ID, Flags, Integers, TradeBatch
+from scizor_core.stream.trades import NO_ID, NO_TIME, Flags, Integers, TradeBatch
 
 _Keys = npt.NDArray[np.uint64]
 
@@ -25,11 +27,17 @@ class SeenTrades:
 
     Args:
         at_least: so many trades are remembered, and at most twice as many.
+        needed_from: since when trades may come again, microseconds UTC; those are remembered
+            however many they are.
     """
 
-    def __init__(self, at_least: int = 1_000_000) -> None:
-        self._at_least = at_least
-        self._current, self._before = _Table(), _Table()
+    def __init__(
+        self, at_least: int = 1_000_000, *, needed_from: Callable[[], int] | None = None
+    ) -> None:
+        self._at_least, self._needed_from = at_least, needed_from
+        self._current = _Table()
+        #: Full ones, the oldest first.
+        self._before: list[_Table] = []
         self._live: dict[int, int] = {}
         self._replayed: dict[int, int] = {}
 
@@ -47,12 +55,24 @@ class SeenTrades:
         Of several equal ones in the batch one is new.
         """
         keys = self._keys(batch, self._replayed if healing else self._live)
-        known = self._before.holds(keys)
-        new = ~known
+        new = np.ones(len(keys), dtype=np.bool_)
+        for table in self._before:
+            new &= ~table.holds(keys)
         new[new] = self._current.add(keys[new])
+        if len(batch):
+            self._current.newest = max(self._current.newest, int(batch.ts.max()))
         if self._current.count >= self._at_least:
-            self._before, self._current = self._current, _Table(self._current.size)
+            self._begin_table()
         return new
+
+    def _begin_table(self) -> None:
+        full, self._current = self._current, _Table(self._current.size)
+        full.is_full()
+        before = []
+        if self._needed_from is not None:
+            needed = self._needed_from()
+            before = [each for each in self._before if each.newest >= needed]
+        self._before = [*before, full]
 
     def _keys(self, batch: TradeBatch, seen_so_often: dict[int, int]) -> _Keys:
         keys: _Keys = batch.trade_id.view(np.uint64) * _SPREAD
@@ -88,6 +108,12 @@ class _Table:
         self._slots = np.zeros(size, dtype=np.uint64)
         self._owner = np.empty(size, dtype=np.int64)
         self.count = 0
+        #: Time of the newest trade in it.
+        self.newest = NO_TIME
+
+    def is_full(self) -> None:
+        """Let go of what only adding needs."""
+        self._owner = np.empty(0, dtype=np.int64)
 
     @property
     def size(self) -> int:

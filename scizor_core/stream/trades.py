@@ -66,6 +66,23 @@ class TradeBatch:
         )
 
 
+def run_starts(*columns: Integers) -> Integers:
+    """Return the first positions of runs of equal rows, of columns that are not empty."""
+    # `np.r_` would do as well and take as long as all the rest, for the few rows of a pass.
+    is_first = np.ones(len(columns[0]), dtype=np.bool_)
+    np.not_equal(columns[0][1:], columns[0][:-1], out=is_first[1:])
+    for column in columns[1:]:
+        is_first[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(is_first)
+
+
+def run_ends(starts: Integers, count: int) -> Integers:
+    """Return the positions after the last ones of runs, of so many rows in all."""
+    ends = np.empty_like(starts)
+    ends[:-1], ends[-1] = starts[1:], count
+    return ends
+
+
 #: Not a time; the smallest integer, as in NumPy's NaT.
 NO_TIME = int(np.iinfo(np.int64).min)
 NO_ID = -1

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from scizor_sidecar.face.topics import Topic, TopicName
 from scizor_sidecar.face.wire import Format, encode
@@ -68,8 +68,7 @@ class Subscription:
         self.client.mark(self)
 
 
-@dataclass(frozen=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """An encoded message; `topic` where it is one's, as it was up to `received_at`."""
 
     payload: bytes
@@ -115,26 +114,22 @@ class Client:
         while self._told:
             key = next(iter(self._told))
             yield Outgoing(self._told.pop(key).encoded(self.format))
+        form = self.format
         # What changes while this is sent comes in the next round: all topics have their turn.
         for subscription in list(self._changed):
-            if self._changed.pop(subscription, True) is None and subscription.topic.is_ready:
-                yield from self._messages(subscription)
-
-    def _messages(self, subscription: Subscription) -> Iterator[Outgoing]:
-        topic, seq = subscription.topic, subscription.seq
-        left_out = 0
-        if seq is None:
-            payload, received_at = topic.snapshot(subscription.reason, self.format), 0
-        elif topic.seq > seq:
-            left_out = topic.left_out(subscription.total)
-            payload, received_at = topic.delta(seq, self.format), topic.received_at
-        else:
-            return
-        subscription.seq, subscription.total = topic.seq, topic.total
-        yield Outgoing(payload, topic, received_at)
-        if left_out:
-            self._counts.trades_left_out += left_out
-            yield Outgoing(encode(_left_out(topic.name.key, left_out), self.format))
+            topic, seq = subscription.topic, subscription.seq
+            if self._changed.pop(subscription, True) is not None or not topic.is_ready:
+                continue
+            total, subscription.total = subscription.total, topic.total
+            subscription.seq = topic.seq
+            if seq is None:
+                yield Outgoing(topic.snapshot(subscription.reason, form), topic)
+            elif topic.seq > seq:
+                yield Outgoing(topic.delta(seq, form), topic, topic.received_at)
+                left_out = topic.left_out(total)
+                if left_out:
+                    self._counts.trades_left_out += left_out
+                    yield Outgoing(encode(_left_out(topic.name.key, left_out), form))
 
 
 def _left_out(key: str, count: int) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from typing import Any
 
 from scizor_core.errors import ScizorError
 from scizor_core.stream.guards import RULES
+from scizor_core.stream.trades import MICROSECONDS
 from scizor_resources.errors import WarehouseError
 from scizor_sidecar.face.clients import (
     MOST_SUBSCRIPTIONS,
     Client,
     HubCounts,
+    Outgoing,
     Subscription,
     Told,
     TooManyError,
@@ -45,6 +47,8 @@ _LOADERS = 4
 _IDLE_SECONDS = 600.0
 #: What could not be read is tried again after so long.
 _AGAIN_SECONDS = 5.0
+#: Channels whose way to the clients is measured.
+_MEASURED = frozenset({"ticks", "bars"})
 
 Name = tuple[str, str]
 
@@ -57,7 +61,7 @@ class Hub:
         history: what was before the stream.
         most_clients: no more are let in.
         on_sent: told of each message with live data that was handed to a client's connection:
-            the instrument, and when the data had come (microseconds UTC).
+            the instrument, when the data had come, and when that was (microseconds UTC).
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class Hub:
         history: History,
         *,
         most_clients: int = 2_000,
-        on_sent: Callable[[Stream, int], None] = lambda *_: None,
+        on_sent: Callable[[Stream, int, int], None] = lambda *_: None,
     ) -> None:
         self._now, self._history, self._most_clients = now, history, most_clients
         self._on_sent = on_sent
@@ -93,7 +97,7 @@ class Hub:
         """Take what a pass of a pipeline has made."""
         numbers = self._learn(window)
         arrived = window.received_at[1]
-        self._take_bars(window.bars, arrived)
+        self._take_bars(window.bars)
         quotes = {(each.stream.market, each.stream.symbol): each for each in window.quotes}
         trades = None if window.intake is None else window.intake.trades
         if self._ticks and (quotes or trades is not None):
@@ -153,8 +157,9 @@ class Hub:
             },
         )
 
-    def _take_bars(self, bars: Iterable[StreamedBar], arrived: int) -> None:
+    def _take_bars(self, bars: Iterable[StreamedBar]) -> None:
         changed: dict[Topic, list[tuple[int, Item]]] = {}
+        came: dict[Topic, int] = {}
         for streamed in bars:
             bar, stream = streamed.bar, streamed.stream
             recent = self._recent.setdefault((stream.market, stream.symbol, bar.timeframe), {})
@@ -164,8 +169,9 @@ class Hub:
             topic = self._topics.get(TopicName("bars", stream.market, stream.symbol, bar.timeframe))
             if topic is not None:
                 changed.setdefault(topic, []).append((bar.start, bar_item(streamed)))
+                came[topic] = max(came.get(topic, 0), streamed.received_at)
         for topic, pairs in changed.items():
-            topic.put_states(pairs, arrived)
+            topic.put_states(pairs, came[topic])
 
     def _take_quality(self, window: Window) -> None:
         found: dict[Name, list[tuple[str, int]]] = {}
@@ -272,11 +278,15 @@ class Hub:
         recent = self._recent.get((market, symbol, timeframe), {})
         return [recent[start] for start in sorted(recent)]
 
-    def sent(self, name: TopicName, received_at: int) -> None:
-        """Note that live data of a topic was handed to a client's connection."""
-        stream = self._streams.get((name.market, name.symbol))
-        if stream is not None and name.channel in ("ticks", "bars"):
-            self._on_sent(stream, received_at)
+    def sent(self, messages: Iterable[Outgoing]) -> None:
+        """Note that messages were handed to a client's connection, all of them now."""
+        at = int(self._now().timestamp() * MICROSECONDS)
+        for _, topic, received_at in messages:
+            if topic is not None and received_at and topic.name.channel in _MEASURED:
+                # A name is channel, market, symbol, timeframe.
+                stream = self._streams.get(topic.name[1:3])
+                if stream is not None:
+                    self._on_sent(stream, received_at, at)
 
     def feed_state(self, feed: str) -> Mapping[str, Any]:
         """Return state, why and since of a feed; empty where it has not said anything."""

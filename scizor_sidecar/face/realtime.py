@@ -249,7 +249,7 @@ class _Session:
             else:
                 for each in client.take():
                     await self._send(each.payload)
-                    self._delivered(each)
+                    self._hub.sent((each,))
             if client.interval_ms:
                 await asyncio.sleep(client.interval_ms / 1000)
 
@@ -267,8 +267,7 @@ class _Session:
 
     async def _send_all(self, waiting: list[Outgoing]) -> None:
         await self._send(join([each.payload for each in waiting], self._client.format))
-        for each in waiting:
-            self._delivered(each)
+        self._hub.sent(waiting)
 
     async def _send(self, payload: bytes) -> None:
         is_text = self._client.format == "json"
@@ -283,10 +282,6 @@ class _Session:
         self._connection.write(payload, is_text=is_text)
         self._hub.counts.messages += 1
         self._hub.counts.bytes += len(payload)
-
-    def _delivered(self, sent: Outgoing) -> None:
-        if sent.topic is not None and sent.received_at:
-            self._hub.sent(sent.topic.name, sent.received_at)
 
 
 #: How a connection ends that has done nothing wrong: it is gone, or was ended on purpose.

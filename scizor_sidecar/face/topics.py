@@ -164,15 +164,12 @@ class Topic:
         self.name, self.seq = name, first
         self.content: Newest | Log = _CONTENT[name.channel](first)
         self.received_at = 0
+        #: Items that have come so far, of a log.
+        self.total = 0
         #: Clients get nothing before what was before is known.
         self.is_ready = False
         self.followers: dict[Follower, None] = {}
         self._encoded: dict[tuple[int | None, str, Format], bytes] = {}
-
-    @property
-    def total(self) -> int:
-        """Items that have come so far, of a log."""
-        return self.content.total if isinstance(self.content, Log) else 0
 
     def put_states(self, pairs: Iterable[tuple[Hashable, Item]], received_at: int = 0) -> None:
         """Take new states of items."""
@@ -189,6 +186,7 @@ class Topic:
         """Take further items; see `Log.put`."""
         if isinstance(self.content, Log):
             self.content.put(self._next(received_at), items, last, skipped)
+            self.total = self.content.total
 
     def put_history(self, pairs: Iterable[tuple[Hashable, Item]]) -> None:
         """Take what was before the first number; of a log the state that follows its items."""
@@ -231,9 +229,10 @@ class Topic:
         return max(self.total - total - MOST_IN_MESSAGE, 0)
 
     def _message(self, after: int | None, reason: str, form: Format) -> bytes:
-        known = self._encoded.get((after, reason, form))
+        key = (after, reason, form)
+        known = self._encoded.get(key)
         if known is None:
-            known = self._encoded[after, reason, form] = encode(self._content(after, reason), form)
+            known = self._encoded[key] = encode(self._content(after, reason), form)
         return known
 
     def _content(self, after: int | None, reason: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The trades of a pass as they go over the wire, of those instruments that somebody follows."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -18,20 +18,23 @@ def trades_by_instrument(
 ) -> dict[Name, tuple[list[Item], int]]:
     """Return the last trades of each instrument that somebody looks at, and how many are not."""
     followed = {numbers[name]: name for name in followed_names if name in numbers}
-    rows: dict[int, list[int]] = {}
     if len(trades) > _MANY_TRADES:
-        rows = {each: np.flatnonzero(trades.symbol == each).tolist() for each in followed}
-    else:
-        for row, number in enumerate(trades.symbol.tolist()):
-            if number in followed:
-                rows.setdefault(number, []).append(row)
-    return {
-        followed[number]: (_items(trades, each[-_MANY_TRADES:]), max(len(each) - _MANY_TRADES, 0))
-        for number, each in rows.items()
-        if each
-    }
+        found: dict[Name, tuple[list[Item], int]] = {}
+        for number, name in followed.items():
+            rows = np.flatnonzero(trades.symbol == number)
+            if len(rows):
+                kept = trades.take(rows[-_MANY_TRADES:])
+                found[name] = ([item for _, item in _items(kept)], len(rows) - len(kept))
+        return found
+    items: dict[int, list[Item]] = {}
+    for number, item in _items(trades):
+        if number in followed:
+            items.setdefault(number, []).append(item)
+    return {followed[number]: (each, 0) for number, each in items.items()}
 
 
-def _items(trades: TradeBatch, rows: list[int]) -> list[Item]:
-    columns = (trades.ts[rows], trades.price[rows], trades.size[rows])
-    return [list(each) for each in zip(*(column.tolist() for column in columns), strict=True)]
+def _items(trades: TradeBatch) -> Iterator[tuple[int, Item]]:
+    # Tuples of numbers are no work for the garbage collector; a topic keeps thousands of them.
+    columns = (trades.ts, trades.price, trades.size)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return zip(trades.symbol.tolist(), rows, strict=True)

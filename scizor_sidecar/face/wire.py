@@ -29,7 +29,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LARGEST = 2**53
 
 _Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
-Item = dict[str, Any] | list[Any]
+Item = dict[str, Any] | tuple[Any, ...]
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import numpy as np
@@ -410,7 +410,8 @@ class LoopbackExchange:
         if channel == "book":
             frame = self._dialect.book(name, self._books[name])
             return [] if frame is None else [frame]
-        rows = self._happened(name)[-self._snapshot :] if self._snapshot else []
+        happened = self._happened(name)
+        rows = happened[len(happened) - min(self._snapshot, len(happened)) :]
         if channel == "heartbeats" or not len(rows):
             return []
         return self._dialect.trades(self.tape, rows, snapshot=True)
@@ -437,9 +438,10 @@ class LoopbackExchange:
 
     def _depth(self, venue_id: str) -> Response:
         book = self._books[self._symbol_of[venue_id]]
+        sides: tuple[Literal["bids", "asks"], ...] = ("bids", "asks")
         levels = {
             side: [[str(price), str(size)] for price, size in book.best(side, 1000)]
-            for side in ("bids", "asks")
+            for side in sides
         }
         return _response(200, {"lastUpdateId": book.number, **levels})
 

@@ -19,7 +19,7 @@ from scizor_sidecar.face.topics import TopicName
 from scizor_sidecar.face.wire import Item, UnreadableError, join, read_request
 from scizor_sidecar.feeds.base import Stream
 from scizor_sidecar.feeds.connection import FeedState
-from scizor_sidecar.pipeline import FeedPipeline
+from scizor_sidecar.pipeline import FORMING_SECONDS, FeedPipeline
 from tests.unit.sidecar.fakes import BTC, ETH, Clock, eventually
 
 pytestmark = pytest.mark.anyio
@@ -65,7 +65,7 @@ class Row(NamedTuple):
 class Desk:
     """A hub behind a pipeline of one feed."""
 
-    def __init__(self, history: StoredBars, sent: Callable[[Stream, int], None]) -> None:
+    def __init__(self, history: StoredBars, sent: Callable[[Stream, int, int], None]) -> None:
         self.clock = Clock()
         self.history = history
         self.hub = Hub(self.clock.now, history, most_clients=3, on_sent=sent)
@@ -83,6 +83,10 @@ class Desk:
             self.pipeline.trades([stream], [at], [price], [1], [self._number])
         self.pipeline.step()
 
+    def rest(self) -> None:
+        """Let a minute that forms be given out again."""
+        self.clock.at += timedelta(seconds=2 * FORMING_SECONDS)
+
     async def follow(self, *names: TopicName, **kept: int) -> Client:
         client = self.hub.join()
         for name in names:
@@ -93,7 +97,7 @@ class Desk:
 
 @asynccontextmanager
 async def a_desk(
-    history: StoredBars | None = None, sent: Callable[[Stream, int], None] = lambda *_: None
+    history: StoredBars | None = None, sent: Callable[[Stream, int, int], None] = lambda *_: None
 ) -> AsyncIterator[Desk]:
     desk = Desk(history or StoredBars(), sent)
     running = asyncio.ensure_future(desk.hub.run())
@@ -132,6 +136,7 @@ async def test_a_delta_holds_what_has_changed_and_says_after_what():
 
         desk.trade(10)
         (first,) = taken(client)
+        desk.rest()
         desk.trade(12)
         (second,) = taken(client)
 
@@ -147,6 +152,7 @@ async def test_bars_of_a_client_that_is_behind_come_once_in_their_newest_state()
 
         for price in range(10, 60):
             desk.trade(price)
+            desk.rest()
 
         (delta,) = taken(client)
         assert [(bar["o"], bar["c"], bar["n"]) for bar in delta["data"]] == [(10, 59, 50)]
@@ -448,16 +454,16 @@ async def test_topics_that_nobody_follows_are_forgotten_and_numbers_still_grow()
 
 
 async def test_when_live_data_was_handed_over_is_told_with_when_it_had_come():
-    told: list[tuple[str, int]] = []
-    async with a_desk(sent=lambda stream, at: told.append((stream.symbol, at))) as desk:
+    told: list[tuple[str, int, int]] = []
+    async with a_desk(sent=lambda stream, *times: told.append((stream.symbol, *times))) as desk:
         client = await desk.follow(BARS)
         taken(client)
         desk.trade(10)
-        for each in client.take():
-            assert each.topic is not None
-            desk.hub.sent(each.topic.name, each.received_at)
+        desk.clock.at += timedelta(milliseconds=5)
+        desk.hub.sent(client.take())
 
-    assert told == [("BTC/USD", round(Clock().at.timestamp() * SECOND))]
+    came = round(Clock().at.timestamp() * SECOND)
+    assert told == [("BTC/USD", came, came + 5_000)]
 
 
 @pytest.mark.parametrize(

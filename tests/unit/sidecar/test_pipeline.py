@@ -1,13 +1,20 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from scizor_core.stream.engine import BarState
 from scizor_core.stream.trades import NO_TIME
 from scizor_sidecar.feeds.connection import FeedState
-from scizor_sidecar.pipeline import MOST_WAITING, FeedPipeline
-from tests.unit.sidecar.fakes import BTC, CBA, ETH, Clock, Recorder
+from scizor_sidecar.pipeline import FORMING_SECONDS, MOST_WAITING, FeedPipeline
+from tests.unit.sidecar.fakes import BTC, CBA, ETH, Clock, Recorder, eventually
 
 SECOND = 1_000_000
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 def made() -> tuple[FeedPipeline, Recorder, Clock]:
@@ -30,6 +37,40 @@ def test_trades_of_several_instruments_become_bars_of_each_in_one_window():
     minutes = {bar.stream: bar.bar for bar in window.bars if bar.bar.timeframe == "1m"}
     assert (minutes[BTC].close, minutes[BTC].volume, minutes[ETH].close) == (11, 2, 20)
     assert {bar.source for bar in window.bars} == {"kraken"}
+
+
+def test_a_minute_that_forms_is_given_out_at_once_and_then_when_it_has_rested():
+    pipeline, recorder, clock = made()
+    pipeline.trades([BTC], [at(clock)], [10], [1], [1])
+    pipeline.step()
+
+    pipeline.trades([BTC, ETH], [at(clock)] * 2, [11, 20], [1, 1], [2, 3])
+    pipeline.step()
+    came = at(clock)
+    clock.at += timedelta(seconds=2 * FORMING_SECONDS)
+    pipeline.step()
+
+    given = [
+        [(bar.stream, bar.bar.close) for bar in window.bars if bar.bar.timeframe == "1m"]
+        for window in recorder.windows
+    ]
+    assert given == [[(BTC, 10)], [(ETH, 20)], [(BTC, 11)]]
+    assert {bar.received_at for bar in recorder.windows[-1].bars} == {came}
+
+
+@pytest.mark.anyio
+async def test_what_rests_is_given_out_although_nothing_more_comes():
+    clock, recorder = Clock(), Recorder()
+    pipeline = FeedPipeline("kraken", [recorder], clock.now)
+    for number, price in enumerate((10, 11)):
+        pipeline.trades([BTC], [at(clock)], [price], [1], [number])
+        pipeline.step()
+
+    running = asyncio.ensure_future(pipeline.run())
+    await eventually(
+        lambda: 11 in {bar.bar.close for window in recorder.windows for bar in window.bars}  # noqa: PLR2004
+    )
+    running.cancel()
 
 
 def test_a_minute_ends_by_the_clock_where_no_trade_follows():

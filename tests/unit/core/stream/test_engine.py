@@ -156,6 +156,19 @@ def test_forming_bars_above_can_wait_for_the_next_call_and_closed_ones_do_not():
     assert set(closed) == {"1m", "5m"}
 
 
+def test_a_minute_of_a_resting_symbol_waits_while_it_forms_and_no_longer():
+    engine = engine_of()
+
+    engine.process(batch_of((1, 10, 1)), LATER)
+    assert engine.changed(resting={0}) == []
+    assert engine.has_waiting
+    engine.close_until(MIDNIGHT + MINUTE)
+    bars = {bar.timeframe: bar.state for bar in engine.changed(resting={0})}
+
+    assert bars == {"1m": BarState.CLOSED, "5m": BarState.FORMING, "15m": BarState.FORMING}
+    assert not engine.has_waiting
+
+
 def test_a_late_trade_revises_the_closed_bar():
     engine = engine_of()
     engine.process(batch_of((5, 10, 1), (70, 11, 1)), LATER)

@@ -118,3 +118,66 @@ def test_equal_trades_without_ids_that_come_live_and_by_a_replay_count_as_often_
     engine.begin_pass(healing=True)
     # The replay tells both of which one has come live; the other one comes live afterwards.
     assert (twins(2, healing=True), twins(1)) == (1, 0)
+
+
+def test_a_bar_above_stays_provisional_where_an_interval_was_abandoned(engine: BarEngine):
+    trade(engine, 0.5)
+    engine.begin_outage([0], NOON + 3 * MINUTE)
+    engine.resume([0], NOON + 4 * MINUTE)
+    engine.abandon([0], NOON + 3 * MINUTE, NOON + 4 * MINUTE)
+    engine.close_until(NOON + 15 * MINUTE)
+    found = states(engine)
+
+    assert found["1m", 0] is BarState.CLOSED
+    assert (found["5m", 0], found["15m", 0]) == (BarState.PROVISIONAL, BarState.PROVISIONAL)
+
+
+def test_a_late_trade_of_an_abandoned_interval_makes_no_final_bar(engine: BarEngine):
+    engine.begin_outage([0], NOON)
+    engine.resume([0], NOON + 4 * MINUTE)
+    engine.abandon([0], NOON, NOON + 4 * MINUTE)
+    engine.close_until(NOON + 5 * MINUTE)
+    trade(engine, 2)
+
+    assert states(engine)["1m", 2] is BarState.PROVISIONAL
+
+
+def test_what_was_abandoned_counts_as_others_do_once_it_is_healed(engine: BarEngine):
+    trade(engine, 2)
+    engine.begin_outage([0], NOON)
+    engine.resume([0], NOON + 4 * MINUTE)
+    engine.abandon([0], NOON, NOON + 4 * MINUTE)
+    engine.close_until(NOON + 5 * MINUTE)
+    before = states(engine)
+    engine.end_outage([0], NOON, NOON + 4 * MINUTE)
+
+    assert before["5m", 0] is BarState.PROVISIONAL
+    assert set(states(engine).values()) == {BarState.CLOSED, BarState.FORMING}
+
+
+def test_pieces_that_were_healed_before_the_rest_was_abandoned_stay_final(engine: BarEngine):
+    for minute in (1, 6):
+        trade(engine, minute)
+    engine.begin_outage([0], NOON)
+    engine.resume([0], NOON + 10 * MINUTE)
+    engine.close_until(NOON + 10 * MINUTE)
+    engine.end_outage([0], NOON, NOON + 5 * MINUTE)
+    engine.abandon([0], NOON, NOON + 10 * MINUTE)
+    found = states(engine)
+
+    assert (found["1m", 1], found["1m", 6]) == (BarState.CLOSED, BarState.PROVISIONAL)
+
+
+def test_trades_around_a_hole_count_once_however_much_comes_before_it_is_healed():
+    engine = BarEngine(remember=100)
+    for _ in range(2):
+        engine.add_symbol(SessionClock(get_calendar("crypto")))
+    trade(engine, 1)
+    engine.begin_outage([0], NOON + MINUTE)
+    engine.resume([0], NOON + 2 * MINUTE)
+    for second in range(120, 620):
+        ts = NOON + second * MICROSECONDS
+        engine.process(make_batch([1], [ts], [10.0], [1.0], [second]), NOW)
+    engine.begin_pass(healing=True)
+
+    assert trade(engine, 1, healing=True).kept == 0
