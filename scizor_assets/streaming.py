@@ -118,21 +118,24 @@ def bars_landed(
     since, places = cursor["since"], cursor["markets"]
     oldest = min((each["after"] for each in places.values()), default=since)
     found = _reports(context.instance, oldest)
+    newest = found[-1][0] if found else oldest
     now, requests = platform.now(), list[dg.RunRequest]()
-    for market in sorted({told["market"] for _, told in found if told["market"] in MARKETS}):
+    for market in MARKETS:
         place = places.setdefault(market, {"after": since, "measured": None})
         landed = Landed()
         for number, told in found:
             if told["market"] == market and number > place["after"]:
                 landed.take(market, told)
         if not landed.sessions:
+            # A market that is closed must not hold the others at reports that they have read.
+            place["after"] = max(newest, place["after"])
             continue
         last = place["measured"]
         measure = last is None or now - datetime.fromisoformat(last) >= MEASURED_EVERY
         is_due = measure or not landed.indicators_written
         if not is_due or is_under_way(context.instance, {LAUNCHED_BY: NAME}, job_of(market, "1m")):
             continue
-        place["after"] = found[-1][0]
+        place["after"] = newest
         place["measured"] = now.isoformat() if measure else last
         requests += requests_of(market, landed, place["after"], measure=measure)
     context.update_cursor(json.dumps(cursor))

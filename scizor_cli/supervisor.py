@@ -125,8 +125,7 @@ class Supervisor:
         return tuple(self._children)
 
     def _spawn(self, child: Child) -> None:
-        now = time.monotonic()
-        child.starts = [*(at for at in child.starts if now - at < 60), now]  # noqa: PLR2004  # a minute
+        child.starts.append(time.monotonic())
         path = self._log_directory / f"{child.name}.log"
         if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
             path.replace(path.with_suffix(".log.1"))
@@ -188,6 +187,8 @@ class Supervisor:
                     f"{are_back} (log: {log}).[/]"
                 )
             return
+        now = time.monotonic()
+        child.starts = [at for at in child.starts if now - at < 60]  # noqa: PLR2004  # a minute
         if len(child.starts) > MAX_RESTARTS_PER_MINUTE:
             raise ServerError(
                 f"The {child.name} ended {len(child.starts)} times within a minute "

@@ -7,9 +7,11 @@ import asyncio
 import importlib
 import os
 import socket
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import redis.asyncio
@@ -22,7 +24,7 @@ from scizor_sidecar.dagster_reports import DagsterReports, webserver_of
 from scizor_sidecar.event_log import EventLog
 from scizor_sidecar.face.app import make_app
 from scizor_sidecar.face.hub import Hub
-from scizor_sidecar.face.server import FaceServer
+from scizor_sidecar.face.server import FaceServer, is_open_to_others
 from scizor_sidecar.face.state import FaceState
 from scizor_sidecar.face.stored import StoredHistory
 from scizor_sidecar.face.threads import Threads
@@ -36,7 +38,7 @@ from scizor_sidecar.hot_writer import HotWriter
 from scizor_sidecar.journal import Journal
 from scizor_sidecar.live_indicators import LiveIndicators
 from scizor_sidecar.metrics import Metrics
-from scizor_sidecar.pipeline import FeedPipeline, Listener, StreamedBar
+from scizor_sidecar.pipeline import FeedPipeline, Listener, StreamedBar, Window
 from scizor_sidecar.spool import Spool
 from scizor_sidecar.subscriptions import Subscriptions, feeds_of
 from scizor_sidecar.warm_writer import WarmWriter
@@ -75,13 +77,21 @@ def chosen_feeds(
         only: no others.
 
     Raises:
-        ConfigError: no feed at all is left; the message says what to set.
+        ConfigError: no feed at all is left, or one of `only` is not set up; the message says
+            what to set.
     """
+    set_up = {market: feeds_of(platform, market, FEEDS) for market in MARKETS}
+    if only is not None:
+        known = {name for each in set_up.values() for name in each}
+        if not known.issuperset(only):
+            raise ConfigError(
+                f"Not set up as a live feed: {', '.join(sorted(set(only) - known))}; set up are "
+                f"{', '.join(sorted(known)) or 'none'}. See SCIZOR_STREAM_ASX, SCIZOR_STREAM_US, "
+                "SCIZOR_STREAM_CRYPTO."
+            )
     found = {
-        market: tuple(
-            name for name in feeds_of(platform, market, FEEDS) if only is None or name in only
-        )
-        for market in MARKETS
+        market: tuple(name for name in names if only is None or name in only)
+        for market, names in set_up.items()
     }
     if not any(found.values()):
         raise ConfigError(
@@ -89,6 +99,24 @@ def chosen_feeds(
             f"SCIZOR_STREAM_ASX, SCIZOR_STREAM_US or SCIZOR_STREAM_CRYPTO: {', '.join(FEEDS)}."
         )
     return found
+
+
+def choice_of(feeds: Collection[str] | None, symbols: Collection[str] | None) -> str:
+    """Return as a text what is to be streamed, "" for everything."""
+    return ":".join(
+        f"{kind}={','.join(sorted(chosen))}"
+        for kind, chosen in (("feeds", feeds), ("symbols", symbols))
+        if chosen is not None
+    )
+
+
+def folder_of(home: Path, feeds: Collection[str] | None, symbols: Collection[str] | None) -> Path:
+    """Return the directory of journal, spool, log and reports.
+
+    Those that share the work run at the same time; each choice has files of its own.
+    """
+    folder, choice = home / "stream", choice_of(feeds, symbols)
+    return folder / sha256(choice.encode()).hexdigest()[:16] if choice else folder
 
 
 @dataclass
@@ -157,7 +185,7 @@ async def build(
         ConfigError: nothing is to be streamed.
     """
     settings = platform.settings
-    folder = settings.home / "stream"
+    folder = folder_of(settings.home, feeds, symbols)
     markets = chosen_feeds(platform, feeds)
     names = list(dict.fromkeys(name for chosen in markets.values() for name in chosen))
     made = {name: FEEDS[name](settings, platform) for name in names}
@@ -184,11 +212,15 @@ async def build(
         warm.bars(bars)
         hot.bars(bars)
         indicators.bars(bars)
+        window = window_of(bars, pipelines)
+        for each in (hub, log, reports):
+            each.on_window(window)
 
     def lost(stream: Stream, start: int, end: int) -> None:
         healer.lost(stream, start, end)
 
     warm = WarmWriter(platform, spool, stored_until, alert=tell, lost=lost)
+    reports.settled = warm.settled
     hot = HotWriter(client, platform)
     halts = HaltBook(platform)
     metrics = Metrics(
@@ -231,6 +263,7 @@ async def build(
         healer=healer,
         now=platform.now,
         threads=threads,
+        host=host,
         why_not_ready=lambda: [
             each for each in (warm.away, subscriptions.problem) if each is not None and each
         ],
@@ -240,6 +273,11 @@ async def build(
         host or settings.sidecar_host,
         settings.sidecar_port if port is None else port,
     )
+    if settings.api_key is None and is_open_to_others(face.host):
+        tell(
+            f"Whoever reaches {face.host} may read all of this and change the watchlist: set "
+            "SCIZOR_API_KEY, or listen on 127.0.0.1."
+        )
     metrics.identity = lambda: {
         "pid": os.getpid(),
         "host": socket.gethostname(),
@@ -289,6 +327,12 @@ async def build(
     built.closes += [reports.close, warm.close]
     built.closes += [_in_thread(journal.close), _in_thread(log.close)]
     return built
+
+
+def window_of(bars: list[StreamedBar], pipelines: Mapping[str, FeedPipeline]) -> Window:
+    """Return bars that healing has made beside a feed's engine as if a pass had made them."""
+    feed = bars[0].source
+    return Window(feed, pipelines[feed].streams, bars, [], [], None, (0, 0))
 
 
 def _in_thread(work: Callable[[], None]) -> Work:

@@ -5,9 +5,10 @@ is away what is to be told is merged, kept over a restart, and told when it answ
 """
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ FILE_NAME = "reports.json"
 #: Reports go out at most so often: a minute close is one of them.
 EVERY_SECONDS = 5.0
 _TIMEOUT_SECONDS = 10.0
+#: At the end so long is waited for the store, and then for the webserver.
+_LAST_SECONDS = 1.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ANSWER_OK = 200
 
@@ -71,6 +74,20 @@ class Report:
         self.latency_ms = max(self.latency_ms, other.latency_ms)
         self.windows += other.windows
 
+    @property
+    def has_ticks(self) -> bool:
+        """Whether there is something to tell of trades."""
+        return bool(self.trades or self.quarantined)
+
+    @property
+    def is_news(self) -> bool:
+        """Whether there is something to tell."""
+        return self.has_ticks or bool(self.bars)
+
+    def without_ticks(self) -> "Report":
+        """Return what is left when the trades have been told of."""
+        return replace(self, trades=0, quarantined=0, latency_ms=0.0, windows=0)
+
     def as_json(self) -> dict[str, Any]:
         """Return it for the file."""
         return {**vars(self), "symbols": sorted(self.symbols), "sources": sorted(self.sources)}
@@ -82,6 +99,10 @@ class Report:
         return cls(**{**told, **sets})
 
 
+async def _at_once() -> None:
+    """Wait for nothing."""
+
+
 class DagsterReports:
     """Listens to the pipelines and tells Dagster's webserver.
 
@@ -91,6 +112,7 @@ class DagsterReports:
         now: clock, aware.
         writes_indicators: the sidecar writes the indicators of its bars itself.
         waits_for_store: bars are told of only when `stored_until` has said that they are stored.
+        settled: waits until what has been made so far is stored; asked at the end.
         client: what asks; one of its own where it is not given.
     """
 
@@ -102,14 +124,19 @@ class DagsterReports:
         *,
         writes_indicators: bool = False,
         waits_for_store: bool = True,
+        settled: Callable[[], Awaitable[None]] = _at_once,
         client: httpx.AsyncClient | None = None,
     ) -> None:
         self._url, self._path, self._now = url, folder / FILE_NAME, now
         self._writes_indicators, self._waits_for_store = writes_indicators, waits_for_store
+        self.settled = settled
         self._client = client or httpx.AsyncClient(timeout=_TIMEOUT_SECONDS)
-        self._waiting: dict[tuple[Stream, str, int], int] = {}
         self._stored: dict[tuple[str, str], int] = {}
-        self._ready: dict[str, Report] = self._read()
+        self._ready: dict[str, Report] = {}
+        #: Bar -> its end and source, until it is stored.
+        self._waiting: dict[tuple[Stream, str, int], tuple[int, str]] = {}
+        self._has_file = self._path.exists()
+        self._read()
         #: Why the webserver could not be told the last time, "" where it could.
         self.problem = ""
         self.told = 0
@@ -122,7 +149,8 @@ class DagsterReports:
             self._count(window, window.intake)
         for each in window.bars:
             if each.bar.state in (BarState.CLOSED, BarState.REVISED):
-                self._waiting[each.stream, each.bar.timeframe, each.bar.start] = each.bar.end
+                key = (each.stream, each.bar.timeframe, each.bar.start)
+                self._waiting[key] = each.bar.end, each.source
 
     def _count(self, window: Window, intake: Intake) -> None:
         took_us = int(self._now().timestamp() * MICROSECONDS) - window.received_at[0]
@@ -159,13 +187,26 @@ class DagsterReports:
 
     async def flush(self) -> None:
         """Tell what there is, or keep it for the next process."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_SECONDS):
+                await self.settled()
         try:
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(_LAST_SECONDS):
                 await self.tell()
         except TimeoutError:
             self.problem = "there was no time left to tell it"
-        if self._ready:
-            text = json.dumps({market: each.as_json() for market, each in self._ready.items()})
+        await self._keep()
+
+    async def _keep(self) -> None:
+        """Let the file say what is not told yet."""
+        left = {market: each.as_json() for market, each in self._ready.items() if each.is_news}
+        waiting = [
+            [astuple(stream), timeframe, start, *about]
+            for (stream, timeframe, start), about in self._waiting.items()
+        ]
+        self._has_file = bool(left or waiting)
+        if self._has_file:
+            text = json.dumps({"ready": left, "waiting": waiting})
             await asyncio.to_thread(self._path.write_text, text)
         else:
             await asyncio.to_thread(self._path.unlink, missing_ok=True)
@@ -181,72 +222,102 @@ class DagsterReports:
         if url is None:
             self.problem = "Dagster's webserver does not run here" if self._ready else ""
             return
-        for market in [each for each, report in self._ready.items() if _is_news(report)]:
-            report, is_told = self._ready.pop(market), False
+        before = self.told
+        try:
+            for market in [each for each, report in self._ready.items() if report.is_news]:
+                await self._tell_of(url, market)
+            self.problem = ""
+        except httpx.HTTPError as error:
+            self.problem = f"{type(error).__name__}: {error}"
+        if self._has_file and self.told != before:
+            # A process that is killed must not leave what has been told now.
             try:
-                await self._post(url, market, report)
-                is_told, self.problem = True, ""
+                await self._keep()
+            except OSError as error:
+                self.problem = f"{self._path.name}: {error.strerror}"
+
+    async def _tell_of(self, url: str, market: str) -> None:
+        """Report both assets; raises httpx.HTTPError where the webserver does not take one."""
+        left = self._ready.pop(market)
+        try:
+            if left.has_ticks:
+                await self._post(url, LIVE_TICKS, self._ticks(market, left))
+                left = left.without_ticks()
                 self.told += 1
-            except httpx.HTTPError as error:
-                self.problem = f"{type(error).__name__}: {error}"
-                return
-            finally:
-                if not is_told:
-                    self._report(market).merge(report)
+            if left.bars:
+                await self._post(url, LIVE_BARS, self._bars(market, left))
+                self.told += 1
+            left = Report()
+        finally:
+            self._report(market).merge(left)
 
     def _take_stored(self) -> None:
         """Move bars that are stored into the reports."""
-        for key, end in list(self._waiting.items()):
+        for key, (end, source) in list(self._waiting.items()):
             stream, timeframe, start = key
             is_stored = end <= self._stored.get((stream.market, stream.symbol), 0)
             if self._waits_for_store and not is_stored:
                 continue
             del self._waiting[key]
-            one = Report(bars={timeframe: 1}, symbols={stream.symbol}, first=start, last=start)
+            one = Report(
+                bars={timeframe: 1},
+                symbols={stream.symbol},
+                sources=set(source.split("+")),
+                first=start,
+                last=start,
+            )
             self._report(stream.market).merge(one)
 
-    async def _post(self, url: str, market: str, report: Report) -> None:
-        """Report both assets; raises httpx.HTTPError where the webserver does not take it."""
-        base = {"market": market, "feeds": sorted(report.sources)}
-        ticks = {
-            **base,
+    @staticmethod
+    def _ticks(market: str, report: Report) -> dict[str, Any]:
+        return {
+            "market": market,
+            "feeds": sorted(report.sources),
             "trades": report.trades,
             "quarantined": report.quarantined,
             "windows": report.windows,
             "longest_tick_to_bar_ms": round(report.latency_ms, 3),
         }
-        bars: dict[str, Any] = {
-            **base,
+
+    def _bars(self, market: str, report: Report) -> dict[str, Any]:
+        return {
+            "market": market,
+            "feeds": sorted(report.sources),
             "bars": sum(report.bars.values()),
             **{f"bars_{timeframe}": count for timeframe, count in sorted(report.bars.items())},
             "timeframes": sorted(report.bars),
             "symbols": sorted(report.symbols),
             "indicators_written": self._writes_indicators,
+            "first_ts": _text(report.first),
+            "last_ts": _text(report.last),
         }
-        if report.first:
-            bars |= {"first_ts": _text(report.first), "last_ts": _text(report.last)}
-        bodies = [(LIVE_TICKS, ticks)] if report.trades or report.quarantined else []
-        bodies += [(LIVE_BARS, bars)] if report.bars else []
-        for asset, metadata in bodies:
-            answer = await self._client.post(
-                f"{url.rstrip('/')}/report_asset_materialization/{asset}",
-                content=json.dumps({"metadata": metadata}),
-                # With a charset behind it Dagster refuses it.
-                headers={"content-type": "application/json"},
-            )
-            if answer.status_code != _ANSWER_OK:
-                raise httpx.HTTPStatusError(
-                    f"{asset}: {answer.status_code} {answer.text[:200]}",
-                    request=answer.request,
-                    response=answer,
-                )
 
-    def _read(self) -> dict[str, Report]:
+    async def _post(self, url: str, asset: str, metadata: Mapping[str, Any]) -> None:
+        answer = await self._client.post(
+            f"{url.rstrip('/')}/report_asset_materialization/{asset}",
+            content=json.dumps({"metadata": metadata}),
+            # With a charset behind it Dagster refuses it.
+            headers={"content-type": "application/json"},
+        )
+        if answer.status_code != _ANSWER_OK:
+            raise httpx.HTTPStatusError(
+                f"{asset}: {answer.status_code} {answer.text[:200]}",
+                request=answer.request,
+                response=answer,
+            )
+
+    def _read(self) -> None:
+        """Take in what an earlier process could not tell."""
         try:
             kept = json.loads(self._path.read_text(encoding="utf-8"))
-            return {market: Report.of_json(told) for market, told in kept.items()}
+            ready = {market: Report.of_json(told) for market, told in kept["ready"].items()}
+            waiting = {
+                (Stream(*stream), str(timeframe), int(start)): (int(end), str(source))
+                for stream, timeframe, start, end, source in kept["waiting"]
+            }
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            return {}
+            return
+        self._ready, self._waiting = ready, waiting
 
 
 def _by_market(window: Window, batch: TradeBatch) -> dict[str, int]:
@@ -257,10 +328,6 @@ def _by_market(window: Window, batch: TradeBatch) -> dict[str, int]:
         market = window.streams[number].market
         found[market] = found.get(market, 0) + count
     return found
-
-
-def _is_news(report: Report) -> bool:
-    return bool(report.trades or report.quarantined or report.bars)
 
 
 def _text(us: int) -> str:

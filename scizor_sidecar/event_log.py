@@ -5,6 +5,7 @@ a restart; what is older than the log keeps is gone, and `first_version` says so
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -83,7 +84,7 @@ class EventLog:
         self._waiting: deque[LogEvent] = deque()
         self._work = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="event-log")
-        self.version = self._last_version()
+        self.version = self._written = self._last_version()
         self.lost = 0
 
     # ---- what comes in
@@ -136,17 +137,17 @@ class EventLog:
 
     def _write(self, events: list[LogEvent]) -> int:
         """Write events; returns the version of the last one that is on the disk."""
-        written = 0
-        try:
+        with contextlib.suppress(OSError):
             for event in events:
+                if event.version <= self._written:
+                    # By a call that was cancelled while it waited for this.
+                    continue
                 file = self._file_for(event.version)
                 file.append(_encode(event))
-                written = event.version
+                self._written = event.version
             if self._file is not None:
                 self._file.sync()
-        except OSError:
-            return written
-        return written
+        return self._written
 
     def _file_for(self, version: int) -> RecordFile:
         if self._file is None or self._file.size >= self._file_bytes:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from scizor_core.gaps import from_micros
 from scizor_resources.platform import Platform
+from scizor_resources.stores.connection import database_errors
 from scizor_sidecar.feeds.base import Stream
-from scizor_sidecar.later import WriteLater
+from scizor_sidecar.later import WriteLater, storable
 
 _BEGIN = """
     INSERT INTO quality.halts (instrument_id, start_ts, source, note) VALUES (%s, %s, %s, %s)
@@ -30,7 +31,7 @@ class HaltBook(WriteLater):
 
     def begin(self, feed: str, stream: Stream, ts: int, reason: str) -> None:
         """Note that an instrument is no longer traded."""
-        values = [stream.instrument_id, from_micros(ts), feed, reason]
+        values = [stream.instrument_id, from_micros(ts), feed, storable(reason)]
         self.add(lambda: self._write(_BEGIN, values))
 
     def end(self, feed: str, stream: Stream, ts: int) -> None:
@@ -39,7 +40,7 @@ class HaltBook(WriteLater):
         self.add(lambda: self._write(_END, [at, stream.instrument_id, feed, at]))
 
     def _write(self, sql: str, parameters: list[object]) -> None:
-        with self._warehouse.connect() as connection:
+        with database_errors(), self._warehouse.connect() as connection:
             connection.execute(sql, parameters)
 
 

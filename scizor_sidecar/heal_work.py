@@ -85,6 +85,7 @@ class HealTask:
         left: the streams that are still to be filled.
         by_bars: of those, the ones for which bars have to do.
         then: told of each stream that is filled, with the number of trades that were missed.
+        begins: stream -> since when it is filled, where that is before the hole.
     """
 
     hole: int
@@ -97,6 +98,7 @@ class HealTask:
     fetched: int = 0
     missed: int = 0
     given_up: list[Stream] = field(default_factory=list)
+    begins: dict[Stream, int] = field(default_factory=dict)
 
 
 class HealWork:
@@ -225,7 +227,8 @@ class HealWork:
                     # The others would fail likewise.
                     return
             else:
-                task.left.remove(stream)
+                # It may have been left meanwhile.
+                task.left = [each for each in task.left if each != stream]
         if task.left:
             return
         del self.tasks[task.hole]
@@ -238,7 +241,7 @@ class HealWork:
             self._keeping.create_task(self._finish(task, hole))
 
     async def _fill_one(self, task: HealTask, hole: Hole, stream: Stream) -> None:
-        start, end = await self._restored(stream, hole.starts[stream]), hole.end or 0
+        start, end = await self._begin_of(task, hole, stream), hole.end or 0
         if self._source is None or stream in task.by_bars:
             mended = await self._mender.by_bars(stream, start, end)
         else:
@@ -253,8 +256,9 @@ class HealWork:
         self._counts.missed += mended.missed
         task.then(stream, mended.missed)
 
-    async def _restored(self, stream: Stream, start: int) -> int:
-        """Put back the minutes before `start`; returns from when on trades are to be fetched."""
+    async def _begin_of(self, task: HealTask, hole: Hole, stream: Stream) -> int:
+        """Put back the minutes before a hole; returns from when on trades are to be fetched."""
+        start = task.begins.get(stream, hole.starts[stream])
         before = self._restores.pop(stream, None)
         if before is None:
             return start
@@ -263,8 +267,9 @@ class HealWork:
             minutes = await asyncio.to_thread(self._mender.stored_minutes, stream, quarter, before)
         except WarehouseError:
             # Then they are made of their trades, as if they had never been stored.
-            self._pipeline.engine.begin_outage([self._pipeline.number(stream)], quarter)
-            return min(start, quarter)
+            task.begins[stream] = min(start, quarter)
+            self._pipeline.engine.begin_outage([self._pipeline.number(stream)], quarter, start)
+            return task.begins[stream]
         number = self._pipeline.number(stream)
         for begin, (minute, _) in minutes.items():
             self._pipeline.engine.restore(number, begin, minute)
@@ -274,8 +279,10 @@ class HealWork:
         """Decide how it goes on with a stream; says whether the others have to wait too."""
         task.problem = str(error)
         self._counts.failures += 1
-        may_work_later = is_retryable(error)
-        if may_work_later:
+        if stream not in task.left:
+            # It was left meanwhile.
+            return False
+        if is_retryable(error):
             task.failures += 1
             if task.failures < self._patience.tries:
                 task.due = self._monotonic() + self._pause(task.failures)
@@ -289,7 +296,8 @@ class HealWork:
         task.given_up.append(stream)
         self._counts.given_up += 1
         numbers = [self._pipeline.number(stream)]
-        self._pipeline.engine.abandon(numbers, hole.starts[stream], hole.end or hole.start)
+        start = task.begins.get(stream, hole.starts[stream])
+        self._pipeline.engine.abandon(numbers, start, hole.end or start)
         return False
 
     def _pause(self, failures: int) -> float:
@@ -310,11 +318,11 @@ class HealWork:
         self._book.told(hole, detail)
 
     async def _make_one_anew(self, stream: Stream, quarter: int) -> None:
-        due = self._anew[stream]
-        left = quarter + QUARTER_US - to_micros(self._platform.now())
-        if self._source is None:
-            del due[quarter]
+        due = self._anew.get(stream, {})
+        # Whoever asks for it again while it is made gets it once more.
+        if due.pop(quarter, None) is None or self._source is None:
             return
+        left = quarter + QUARTER_US - to_micros(self._platform.now())
         if left > 0:
             due[quarter] = self._monotonic() + left / MICROSECONDS + self._patience.settle_seconds
             return
@@ -322,11 +330,9 @@ class HealWork:
             bars = await self._mender.anew(self._source, stream, quarter, quarter + QUARTER_US)
         except ScizorError as error:
             self._counts.failures += 1
-            due[quarter] = self._monotonic() + self._patience.longest_seconds
-            if not is_retryable(error):
-                del due[quarter]
+            if is_retryable(error):
+                due.setdefault(quarter, self._monotonic() + self._patience.longest_seconds)
             return
-        due.pop(quarter, None)
         self._counts.anew += 1
         if bars:
             self._revised(bars)

@@ -241,6 +241,7 @@ class Healer:
             for stream, start in starts.items():
                 care.known[name_of(stream)] = stream
                 care.pipeline.engine.begin_outage([care.number(stream)], start)
+            self._journal.follow(care.feed, starts)
             self._forget_left(care.feed, market)
             self._book.began(lasts)
 
@@ -336,7 +337,9 @@ class Healer:
             # Its first minutes shall be whole, and so shall the bars above them.
             care.fresh[number] = at // QUARTER_US * QUARTER_US
             return care.fresh[number]
-        start = max(min(*stored, at), at - self._heal_us)
+        # Not from the middle of a bar: what comes before is not known.
+        horizon = (at - self._heal_us) // QUARTER_US * QUARTER_US
+        start = max(min(*stored, at), horizon)
         start -= start % MINUTE_US
         care.begun[number] = start // QUARTER_US * QUARTER_US
         care.pipeline.engine.begin_at(number, care.begun[number])
@@ -377,6 +380,7 @@ class Healer:
         self.counts.holes += 1
         number = care.number(stream)
         care.known[name_of(stream)] = stream
+        self._journal.follow(care.feed, [stream])
         care.pipeline.engine.begin_outage([number], start)
         care.joining[number] = hole.number, self._monotonic() + self._patience.joining_seconds
 
@@ -387,13 +391,17 @@ class Healer:
 
     def _leave(self, care: Care, names: Iterable[Name]) -> None:
         for name in names:
-            stream = care.known.pop(name)
+            stream, now = care.known[name], self._now_us()
             number = care.number(stream)
+            # Nobody hears the rest of the minute that runs.
+            care.pipeline.engine.begin_outage([number], self._start(care, stream, now))
+            del care.known[name]
+            self._journal.leave(care.feed, stream)
             care.fresh.pop(number, None)
             care.joining.pop(number, None)
             care.work.leave(stream)
-            care.pipeline.engine.resume([number], self._now_us())
-            care.pipeline.engine.abandon([number], NO_TIME, self._now_us() + _HOUR_US)
+            care.pipeline.engine.resume([number], now)
+            care.pipeline.engine.abandon([number], NO_TIME, now)
             for hole in self._journal.holes:
                 if hole.feed == care.feed and stream in hole.starts:
                     self._leave_hole(care, hole, stream)

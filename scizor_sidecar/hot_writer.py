@@ -185,8 +185,16 @@ class HotWriter:
         )  # fmt: skip
         self._note(place, series, series.bars.put(row))
         since = None if feed is None else self._back_since.get(feed)
-        if series.bars.complete_from is None and since is not None:
+        if bar.state is BarState.PROVISIONAL:
+            # A stream may have a hole although its feed is there.
+            self._note(place, series, series.bars.set_complete_from(None))
+        elif (
+            series.bars.complete_from is None
+            and since is not None
+            and series.bars.last == bar.start
+        ):
             # The bar that was under way when the feed came may lack trades: from the next one on.
+            # Older ones are brought by healing, piece by piece.
             whole_from = max(since, bar.start) + TIMEFRAME_MINUTES[bar.timeframe] * MINUTE_US
             self._note(place, series, series.bars.set_complete_from(whole_from))
         if self._publish:

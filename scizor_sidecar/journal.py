@@ -8,7 +8,7 @@ trades that come again count once.
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,8 @@ class Journal:
         self._stored: dict[_Key, int] = {}
         self._seen: dict[tuple[str, str, str], LastTrade] = {}
         self._heard: dict[str, int] = {}
+        #: Feed, market and symbol of what is streamed now.
+        self._followed: set[tuple[str, str, str]] = set()
         self._holes: dict[int, Hole] = {}
         self._numbers = 0
         self._changed_stored: set[_Key] = set()
@@ -98,6 +100,10 @@ class Journal:
         self._unsynced = False
         for _, record in self._file.read():
             self._apply(record)
+        if self._followed:
+            # Nobody has heard anything since the process ended that wrote this.
+            self._unfollow(self._followed.copy())
+            self._append(["ended"])
 
     # ---- what has happened
 
@@ -120,6 +126,28 @@ class Journal:
         if before is None or trade.ts >= before.ts:
             self._seen[key] = trade
             self._changed_seen.add(key)
+
+    def follow(self, feed: str, streams: Iterable[Stream]) -> None:
+        """Say that a feed streams something from now on: what it hears counts for that."""
+        keys = {(feed, each.market, each.symbol) for each in streams} - self._followed
+        if keys:
+            self._followed |= keys
+            self._append(["follows", sorted(keys)])
+
+    def leave(self, feed: str, stream: Stream) -> None:
+        """Say that a feed no longer streams something: what it hears no longer counts for that."""
+        key = (feed, stream.market, stream.symbol)
+        if key in self._followed:
+            self.write()
+            self._unfollow({key})
+            self._append(["leaves", key])
+
+    def _unfollow(self, keys: Iterable[tuple[str, str, str]]) -> None:
+        for feed, market, symbol in keys:
+            until = self._whole_until(feed, market, symbol)
+            self._followed.discard((feed, market, symbol))
+            if until is not None:
+                self._stored[market, symbol] = max(until, self._stored[market, symbol])
 
     def heard(self, feed: str, ts_us: int) -> None:
         """Note that a feed was there until an instant of its own time."""
@@ -177,11 +205,14 @@ class Journal:
 
         None for a stream that has never been streamed.
         """
-        stored = self._stored.get((stream.market, stream.symbol))
+        return self._whole_until(feed, stream.market, stream.symbol)
+
+    def _whole_until(self, feed: str, market: str, symbol: str) -> int | None:
+        stored = self._stored.get((market, symbol))
         if stored is None:
             return None
-        last = self.last_trade(feed, stream)
-        if last is None or last.ts < stored:
+        last = self._seen.get((feed, market, symbol))
+        if (feed, market, symbol) in self._followed and (last is None or last.ts < stored):
             # All that came is stored, and nothing came for as long as the feed was heard.
             stored = max(stored, self._heard.get(feed, stored))
         return stored - stored % MINUTE_US
@@ -233,6 +264,7 @@ class Journal:
         seen = [[*key, each.ts, each.trade_id] for key, each in self._seen.copy().items()]
         heard = [[*each] for each in self._heard.copy().items()]
         yield json.dumps(["far", stored, seen, heard]).encode()
+        yield json.dumps(["follows", sorted(self._followed.copy())]).encode()
         yield json.dumps(["numbers", self._numbers]).encode()
         for hole in self.holes:
             yield json.dumps(["hole", _hole_to_list(hole)]).encode()
@@ -250,6 +282,13 @@ class Journal:
             self._numbers = max(self._numbers, hole.number)
         elif kind == "closed":
             self._holes.pop(rest[0], None)
+        elif kind == "follows":
+            self._followed |= {(feed, market, symbol) for feed, market, symbol in rest[0]}
+        elif kind == "leaves":
+            feed, market, symbol = rest[0]
+            self._unfollow({(feed, market, symbol)})
+        elif kind == "ended":
+            self._unfollow(self._followed.copy())
         elif kind == "numbers":
             self._numbers = max(self._numbers, rest[0])
 

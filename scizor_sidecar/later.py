@@ -4,18 +4,31 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from scizor_resources.errors import WarehouseError
+from scizor_resources.errors import WarehouseAway, WarehouseError
 
 #: PostgreSQL is tried again after so long.
 _AGAIN_SECONDS = 2.0
+#: A change that PostgreSQL has refused so often although it was there is left out.
+_MOST_REFUSALS = 30
+
+
+def storable(text: str) -> str:
+    """Return what others have said as PostgreSQL keeps it: without NUL."""
+    return text.replace("\0", "")
 
 
 class WriteLater:
-    """Changes that wait their turn; whoever adds one does not wait."""
+    """Changes that wait their turn; whoever adds one does not wait.
+
+    Attributes:
+        refused: changes that PostgreSQL has refused for good.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], object]] = deque()
         self._more = asyncio.Event()
+        self._refusals = 0
+        self.refused = 0
 
     def add(self, change: Callable[[], object]) -> None:
         """Take in a change; it is made in a thread and may fail with a `WarehouseError`."""
@@ -40,8 +53,15 @@ class WriteLater:
         change = self._waiting[0]
         try:
             await asyncio.to_thread(change)
-        except WarehouseError:
+        except WarehouseAway:
             return False
+        except WarehouseError:
+            self._refusals += 1
+            if self._refusals < _MOST_REFUSALS:
+                return False
+            # It would hold up all that come after it.
+            self.refused += 1
+        self._refusals = 0
         if self._waiting and self._waiting[0] is change:
             self._waiting.popleft()
         return True

@@ -12,8 +12,6 @@ from redis.exceptions import RedisError
 
 from scizor_sidecar.lease import RENEW_SECONDS, Lease
 
-_ASK_SECONDS = 1.0
-
 
 class Leadership:
     """Holds a lease while it works.
@@ -35,21 +33,24 @@ class Leadership:
     async def lost(self) -> str:
         """Renew the lease until another process holds it; returns why this one has to stop."""
         while True:
-            try:
-                async with asyncio.timeout(_ASK_SECONDS):
-                    if not await self._lease.try_take():
-                        return "another sidecar has taken over"
-                self._say("")
-            except (RedisError, OSError) as error:
-                why = str(error) or "no answer"
-                self._say(f"Valkey cannot be asked ({why}); the stream goes on without it")
+            if not await self.is_ours():
+                return "another sidecar has taken over"
             await asyncio.sleep(RENEW_SECONDS)
+
+    async def is_ours(self) -> bool:
+        """Renew the lease; false where another process holds it."""
+        try:
+            is_ours = await self._lease.try_take()
+        except (RedisError, OSError) as error:
+            self._say(f"Valkey cannot be asked ({error}); the stream goes on without it")
+            return True
+        self._say("")
+        return is_ours
 
     async def release(self) -> None:
         """Let the next one begin at once."""
         try:
-            async with asyncio.timeout(_ASK_SECONDS):
-                await self._lease.release()
+            await self._lease.release()
         except (RedisError, OSError):
             # It runs out by itself.
             return

@@ -8,10 +8,11 @@ a higher token, by which a late write of an earlier one can be told.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import TypeVar, cast
 
 import redis.asyncio
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as NoAnswer
 
 _TAKE = """
 local holder = redis.call('GET', KEYS[1])
@@ -37,6 +38,9 @@ LEASE_SECONDS = 6.0
 RENEW_SECONDS = 1.5
 #: The holder stops so long before its lease runs out.
 _MARGIN_SECONDS = 1.0
+#: Valkey that takes a connection and says nothing within this time cannot be asked.
+_ASK_SECONDS = 1.0
+_Answer = TypeVar("_Answer")
 
 
 class Lease:
@@ -75,13 +79,10 @@ class Lease:
             RedisError: Valkey cannot be asked; a lease that is held goes on until it runs out.
         """
         asked_at = self._monotonic()
-        answer = await cast(
-            "Awaitable[int]",
-            self._client.eval(
-                _TAKE, len(self._keys), *self._keys, self.owner, str(int(LEASE_SECONDS * 1000))
-            ),
+        question = self._client.eval(
+            _TAKE, len(self._keys), *self._keys, self.owner, str(int(LEASE_SECONDS * 1000))
         )
-        token = int(answer)
+        token = int(await _in_time(cast("Awaitable[int]", question)))
         if not token:
             self._until = 0.0
             return False
@@ -95,7 +96,7 @@ class Lease:
             try:
                 if await self.try_take():
                     return
-                holder = await self._client.get(self._keys[0])
+                holder = await _in_time(self._client.get(self._keys[0]))
                 why = f"another sidecar works: {_text(holder)}"
             except RedisError as error:
                 why = f"Valkey cannot be asked: {error}"
@@ -116,9 +117,23 @@ class Lease:
         return why
 
     async def release(self) -> None:
-        """Let the next one begin at once."""
+        """Let the next one begin at once.
+
+        Raises:
+            RedisError: Valkey cannot be asked; the lease runs out by itself.
+        """
         self._until = 0.0
-        await cast("Awaitable[int]", self._client.eval(_RELEASE, 1, self._keys[0], self.owner))
+        question = self._client.eval(_RELEASE, 1, self._keys[0], self.owner)
+        await _in_time(cast("Awaitable[int]", question))
+
+
+async def _in_time(question: Awaitable[_Answer]) -> _Answer:
+    """Return an answer; one that does not come is a RedisError like one that cannot come."""
+    try:
+        async with asyncio.timeout(_ASK_SECONDS):
+            return await question
+    except TimeoutError:
+        raise NoAnswer("no answer") from None
 
 
 def _text(value: bytes | str | None) -> str:

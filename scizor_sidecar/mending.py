@@ -204,8 +204,16 @@ class Mender:
             if engine.keeps(number, begin):
                 self._pipeline.told_by[number, begin] = source
                 engine.replace(number, begin, minute)
-                engine.end_outage([number], begin, begin + MINUTE_US)
                 mended.missed += 1
+        # What nobody tells had no trade, unless the feed itself has heard one.
+        untold = [
+            each for each in engine.minutes(number) if first <= each < last and each not in minutes
+        ]
+        cursor = first
+        for begin in [*sorted(untold), last]:
+            if cursor < begin:
+                engine.end_outage([number], cursor, begin)
+            cursor = begin + MINUTE_US
         engine.abandon([number], start, end)
         return mended
 

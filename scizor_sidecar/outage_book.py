@@ -4,7 +4,7 @@ from scizor_core.gaps import to_micros
 from scizor_resources.platform import Platform
 from scizor_resources.stores.outages import OutageKey, OutageStore
 from scizor_sidecar.journal import Hole
-from scizor_sidecar.later import WriteLater
+from scizor_sidecar.later import WriteLater, storable
 from scizor_sidecar.mending import session_parts, sessions_in
 
 #: Longest text that a row of an outage is told.
@@ -31,7 +31,7 @@ class OutageBook(WriteLater):
         is_due = hole.is_outage and hole.number not in self._begun
         if is_due and any(True for _ in session_parts(hole.market, hole.start, end)):
             self._begun.add(hole.number)
-            key, start, reason = key_of(hole), hole.start, hole.reason[:_DETAIL_CHARACTERS]
+            key, start, reason = key_of(hole), hole.start, _short(hole.reason)
             self.add(lambda: self._store.begin(key, start, reason))
 
     def ended(self, hole: Hole) -> None:
@@ -46,13 +46,17 @@ class OutageBook(WriteLater):
         if hole.number in self._begun:
             self._begun.discard(hole.number)
             key, start = key_of(hole), hole.start
-            self.add(lambda: self._store.tell(key, start, detail[:_DETAIL_CHARACTERS]))
+            self.add(lambda: self._store.tell(key, start, _short(detail)))
         if hole.end is not None:
             ids = sorted({each.instrument_id for each in hole.starts})
             days = [day for day, *_ in sessions_in(hole.market, hole.start, hole.end + 1)]
             self.add(
                 lambda: self._platform.gap_ledger.update(hole.market, "1m", days, ids, lane="live")
             )
+
+
+def _short(text: str) -> str:
+    return storable(text)[:_DETAIL_CHARACTERS]
 
 
 def key_of(hole: Hole) -> OutageKey:

@@ -26,7 +26,8 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab+")
+        # Without a buffer: what the disk has refused would stay in it and be written later.
+        self._file = path.open("ab+", buffering=0)
         self.cut_bytes = 0
         end = _whole_end(path)
         self.cut_bytes = self.size - end
@@ -49,9 +50,10 @@ class RecordFile:
             raise ValueError(f"A record of {len(record)} bytes is longer than {LONGEST_RECORD}.")
         end = self.size
         try:
-            self._file.write(_HEAD.pack(len(record), zlib.crc32(record)) + record)
             # Handed to the system: a kill -9 of this process no longer loses it.
-            self._file.flush()
+            left = memoryview(_HEAD.pack(len(record), zlib.crc32(record)) + record)
+            while left:
+                left = left[self._file.write(left) :]
         except OSError:
             self._file.truncate(end)
             raise

@@ -172,6 +172,8 @@ class Subscriptions:
         self._again: set[tuple[str, Stream]] = set()
         self._depth = frozenset(_names(platform.settings.stream_depth))
         self._refused_at: dict[tuple[str, Name], float] = {}
+        #: Feed -> when it was last seen to be refused as a whole.
+        self._feed_refused_at: dict[str, float] = {}
         self.wanted: dict[str, Wanted] = {name: Wanted() for name in feeds}
         self.lines: list[Line] = []
         #: Why the watchlist could not be read, "" where it could.
@@ -261,9 +263,19 @@ class Subscriptions:
                 else:
                     del pipeline.rejections[each], self._refused_at[name, each]
             problem = pipeline.why if pipeline.state is FeedState.REFUSED else ""
+            if problem:
+                self._feed_refused_at[name] = now
+            elif pipeline.is_connected:
+                self._feed_refused_at.pop(name, None)
             offers[name] = FeedOffer(name, feed.limits, problem, refused)
+        # One that was refused lately stands behind the others: to try it again must not take
+        # streams from a feed that works.
+        late = {name for name, at in self._feed_refused_at.items() if now - at < REFUSED_SECONDS}
         return {
-            market: [offers[name] for name in names if name in offers]
+            market: sorted(
+                (offers[name] for name in names if name in offers),
+                key=lambda offer: offer.name in late,
+            )
             for market, names in self._markets.items()
         }
 

@@ -382,7 +382,9 @@ class WarmWriter:
                 continue
             place = (market, symbol)
             if bar.is_final:
-                self._not_final.get(place, set()).discard(bar.start)
+                if (bar.instrument_id, bar.timeframe, bar.start) not in self._provisional:
+                    # Else it has become provisional while it was stored.
+                    self._not_final.get(place, set()).discard(bar.start)
                 self._until[place] = max(self._until.get(place, 0), bar.start + MINUTE_US)
                 places.add(place)
                 self._streams.setdefault(place, Stream(market, symbol, bar.instrument_id))
@@ -399,14 +401,19 @@ class WarmWriter:
             # Kept in memory under what may have come meanwhile.
             kept = {each.key: each for each in batch.bars}
             self._final = {**kept, **self._final}
+            values = {each.key: each for each in batch.indicators}
+            self._indicators = {**values, **self._indicators}
+            self._refused = [*batch.refused, *self._refused]
             self._lose(len(self._final) - MOST_BARS)
             self._begin_waiting()
 
     def _lose(self, count: int) -> None:
         for key in list(self._final)[: max(count, 0)]:
             market, symbol, bar = self._final.pop(key)
+            self._indicators.pop(key, None)
             self.lost_bars += 1
             if bar.timeframe == "1m":
+                self._not_final.setdefault((market, symbol), set()).add(bar.start)
                 stream = self._streams[market, symbol]
                 self._lost(stream, bar.start, bar.start + MINUTE_US)
 

@@ -148,9 +148,9 @@ class HotSeries:
         return len(self._starts)
 
     @property
-    def first(self) -> int | None:
-        """Start of the oldest bar."""
-        return self._starts[0] if self._starts else None
+    def last(self) -> int | None:
+        """Start of the newest bar."""
+        return self._starts[-1] if self._starts else None
 
     def put(self, bar: HotBar) -> Change | None:
         """Take a bar; returns what changes in Valkey, None where nothing does."""
@@ -177,7 +177,9 @@ class HotSeries:
         return self.whole()
 
     def put_stored(self, bars: Iterable[HotBar]) -> bool:
-        """Take in bars of PostgreSQL: those that the copy lacks, and those of another source.
+        """Take in bars of PostgreSQL that the copy lacks, and final ones that it has otherwise.
+
+        Those are of another source, or in place of provisional ones: repaired by a provider.
 
         Returns:
             Whether any of them was taken; then `whole` is to be written.
@@ -191,7 +193,8 @@ class HotSeries:
         for bar in bars:
             known = records.get(bar.start)
             if known is None or (
-                bar.state in FINAL_STATES and _source_of(known) != bar.source.encode()
+                bar.state in FINAL_STATES
+                and (_is_provisional(known) or _source_of(known) != bar.source.encode())
             ):
                 records[bar.start] = bar.packed()
         if records == before:
@@ -235,6 +238,10 @@ class HotSeries:
 def _header(complete_from: int | None) -> bytes:
     since = _NAN if complete_from is None else float(complete_from)
     return _RECORD.pack(_HEADER_START, since, *[0.0] * 5, 0, 0, 0, 0, b"")
+
+
+def _is_provisional(record: bytes) -> bool:
+    return STATES[record[-_LONGEST_SOURCE - 1]] == "provisional"
 
 
 def _source_of(record: bytes) -> bytes:
@@ -369,7 +376,11 @@ def unpack_bars(data: bytes) -> HotBars | None:
     bars = rows[1:]
     if not len(bars) or (bars["start"] <= 0).any():
         return None
-    return HotBars(bars[-KEPT_BARS:], None if np.isnan(since) else int(since))
+    kept = bars[-KEPT_BARS:]
+    if len(kept) == KEPT_BARS:
+        # Where there are so many, older ones may have been cut off.
+        since = max(since, float(kept["start"][0]))
+    return HotBars(kept, None if np.isnan(since) else int(since))
 
 
 def stored_bars(frame: pd.DataFrame) -> dict[int, list[HotBar]]:

@@ -6,6 +6,7 @@ Each statement can be repeated: what is there already stays as it is.
 from dataclasses import dataclass
 
 from scizor_core.gaps import from_micros
+from scizor_resources.stores.connection import database_errors
 from scizor_resources.stores.warehouse import Warehouse
 
 
@@ -36,7 +37,7 @@ class OutageStore:
         Raises:
             WarehouseError: PostgreSQL refused.
         """
-        with self._warehouse.connect() as connection:
+        with database_errors(), self._warehouse.connect() as connection:
             connection.execute(
                 "INSERT INTO quality.outages (feed, market, instrument_id, start_ts, reason) "
                 "VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
@@ -49,7 +50,7 @@ class OutageStore:
         Raises:
             WarehouseError: PostgreSQL refused.
         """
-        with self._warehouse.connect() as connection:
+        with database_errors(), self._warehouse.connect() as connection:
             connection.execute(
                 "UPDATE quality.outages SET end_ts = greatest(start_ts, %s) "
                 "WHERE feed = %s AND market = %s AND instrument_id IS NOT DISTINCT FROM %s "
@@ -63,7 +64,7 @@ class OutageStore:
         Raises:
             WarehouseError: PostgreSQL refused.
         """
-        with self._warehouse.connect() as connection:
+        with database_errors(), self._warehouse.connect() as connection:
             connection.execute(
                 "UPDATE quality.outages SET detail = %s WHERE outage_id = ("
                 "SELECT outage_id FROM quality.outages WHERE feed = %s AND market = %s "

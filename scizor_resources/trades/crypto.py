@@ -90,7 +90,8 @@ class CryptoTrades:
         """
         if start_us >= end_us:
             return TradeColumns(end_us)
-        if not self._markets:
+        if stream.symbol not in self._markets:
+            # An exchange lists new ones at any time.
             self._markets = parse_markets(self._exchange.call(self._venue.list_markets), MARKET)
         try:
             market = find_market(
@@ -105,19 +106,25 @@ class CryptoTrades:
 
 
 def _kraken(exchange: Exchange, pair: str, start_us: int, end_us: int) -> TradeColumns:
-    since = start_us * 1000 - 1
-    found: list[Trade] = []
+    # Its times are floats, which may be rounded up into the microsecond that is asked for.
+    since = (start_us - 1) * 1000 - 1
+    found: dict[str | int | None, Trade] = {}
     while True:
         rows, last = _kraken_page(exchange, pair, since)
-        found += [_kraken_trade(exchange, row) for row in rows]
-        if not rows or last <= since:
+        known = len(found)
+        for row in rows:
+            trade = _kraken_trade(exchange, row)
+            found[trade.trade_id] = trade
+        if len(found) == known:
+            if len(rows) >= _PAGE:
+                raise exchange.drift(TRADES_ENDPOINT, f"{len(rows)} trades or more at one time")
             # There is nothing newer.
-            return columns_of(found, start_us, end_us, end_us)
-        since = last
-        # More trades of the microsecond in which the page ends may come.
+            return columns_of(list(found.values()), start_us, end_us, end_us)
+        # What happened at the time in which the page ends is told again: it may have been cut.
+        since = last - 1
         reached = last // 1000
         if reached >= end_us or len(found) >= TRADES_AT_ONCE:
-            return columns_of(found, start_us, end_us, reached)
+            return columns_of(list(found.values()), start_us, end_us, reached)
 
 
 def _kraken_page(exchange: Exchange, pair: str, since: int) -> tuple[list[Any], int]:
@@ -212,6 +219,8 @@ def _coinbase(exchange: Exchange, pair: str, start_us: int, end_us: int) -> Trad
         ]
         known = len(found)
         found.update((each.trade_id, each) for each in page)
+        if page and 0 < known == len(found) - len(page):
+            raise exchange.drift(_TICKER, "more trades in one second than it tells at once")
         if len(page) < _SURELY_WHOLE or len(found) == known:
             break
         # Whether the end of what is asked for is part of it is not said anywhere.
@@ -221,7 +230,7 @@ def _coinbase(exchange: Exchange, pair: str, start_us: int, end_us: int) -> Trad
         if oldest_end >= last and len(page) >= _PAGE:
             raise exchange.drift(_TICKER, f"{len(page)} trades or more in one second")
         last = min(oldest_end, last - 1)
-    return columns_of(list(found.values()), start_us, end_us, stop)
+    return columns_of(list(found.values())[::-1], start_us, end_us, stop)
 
 
 def _coinbase_ask(asked: dict[str, Any]) -> Callable[[Any], Any]:

@@ -48,7 +48,7 @@ def make_app(state: FaceState) -> FastAPI:
         state: what it shows.
     """
     settings = state.platform.settings
-    keeper = Gatekeeper(settings.api_key, settings.sidecar_host)
+    keeper = Gatekeeper(settings.api_key, state.host or settings.sidecar_host)
     board, kpis, watch = Board(state.platform, state.now), Kpis(state), AlertWatch(state)
     state.hub.every(LOOK_SECONDS, watch.look)
     state.hub.every(TELL_SECONDS, kpis.tell)

@@ -9,9 +9,10 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from scizor_core.catalysts import LEAST_IMPACT, MOST_IMPACT
-from scizor_core.errors import ConfigError, InvalidInputError
+from scizor_core.errors import ConfigError, InvalidInputError, ScizorError
 from scizor_resources.collectors import COLLECTORS, account_of, get_collector, paced
 from scizor_resources.dagster_api import DagsterApi
+from scizor_resources.errors import ServerError, WarehouseAway
 from scizor_resources.health.processes import read_up
 from scizor_resources.platform import Platform
 from scizor_sidecar.face.answers import documented, respond
@@ -132,8 +133,14 @@ def collectors_router(state: FaceState) -> APIRouter:
         triggered[collector.name] = now
         try:
             answer = await state.threads.ask(lambda: _launch(state.platform, name, day))
-        except BaseException:
-            triggered.pop(collector.name, None)
+        except WarehouseAway:
+            # Whether it was launched is not known: it is not launched twice.
+            raise ServerError(
+                "Dagster's webserver does not answer in time; the run may be queued all the same: "
+                "look at its runs."
+            ) from None
+        except ScizorError:
+            del triggered[collector.name]
             raise
         return respond(answer, 202)
 

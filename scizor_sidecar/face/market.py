@@ -13,6 +13,7 @@ from scizor_core.errors import InvalidInputError
 from scizor_core.indicators import INDICATOR_COLUMNS
 from scizor_core.instruments import Instrument
 from scizor_core.markets import check_timeframe
+from scizor_core.stream.engine import BarState
 from scizor_resources.market_data import MarketData
 from scizor_sidecar.face.answers import End, Market, Start, documented, moment, respond
 from scizor_sidecar.face.state import FaceState
@@ -167,8 +168,14 @@ def market_router(state: FaceState) -> APIRouter:
             return _head(frame.attrs), bar_rows(frame, chosen, state.now())
 
         head, stored = await ask(work)
-        live = state.hub.recent_bars(head["market"], head["symbol"], chosen)
-        rows = dict(stored) | {each.bar.start: bar_item(each) for each in live}
+        final = {start for start, bar in stored if bar["state"] == "closed"}
+        live = {
+            each.bar.start: bar_item(each)
+            for each in state.hub.recent_bars(head["market"], head["symbol"], chosen)
+            # Where trades are missing, whoever has repaired the bar knows better.
+            if each.bar.state is not BarState.PROVISIONAL or each.bar.start not in final
+        }
+        rows = dict(stored) | live
         return respond(_bars(head, [rows[start] for start in sorted(rows)][-limit:], len(live)))
 
     @router.get(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 from collections.abc import Generator
 
@@ -84,6 +85,14 @@ class _Server(uvicorn.Server):
         yield
 
 
+def is_open_to_others(host: str) -> bool:
+    """Say whether other machines can reach what listens on an address."""
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() != "localhost"
+
+
 class FaceServer:
     """Serves the face.
 
@@ -94,7 +103,7 @@ class FaceServer:
     """
 
     def __init__(self, app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._host, self._port = host, port
+        self.host, self._port = host, port
         self.started = asyncio.Event()
         self._server = _Server(
             uvicorn.Config(
@@ -118,7 +127,7 @@ class FaceServer:
     @property
     def url(self) -> str:
         """Where the face is reached, once it is started."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self._port}"
 
     async def run(self) -> None:
@@ -146,15 +155,15 @@ class FaceServer:
         """Do nothing: what is not sent yet is in the stores."""
 
     def _listen(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((self._host, self._port))
+            listening.bind((self.host, self._port))
         except OSError as error:
             listening.close()
             raise ServerError(
-                f"The sidecar cannot listen on {self._host}:{self._port}: {error.strerror}. Is "
+                f"The sidecar cannot listen on {self.host}:{self._port}: {error.strerror}. Is "
                 "another one running? Choose another SCIZOR_SIDECAR_PORT."
             ) from error
         listening.setblocking(False)

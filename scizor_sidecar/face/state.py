@@ -60,6 +60,7 @@ class FaceState:
         healer: outages, None where nothing is healed.
         now: clock, aware.
         threads: where blocking work is done.
+        host: the address that is listened on, None where it is that of the settings.
         why_not_ready: reasons of other parts for not being ready, each a sentence.
     """
 
@@ -71,4 +72,5 @@ class FaceState:
     healer: Healing | None = None
     now: Callable[[], datetime] = _utc_now
     threads: Threads = field(default_factory=Threads)
+    host: str | None = None
     why_not_ready: Callable[[], Sequence[str]] = tuple

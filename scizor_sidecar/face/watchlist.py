@@ -4,11 +4,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
+from psycopg.errors import UniqueViolation
 from pydantic import BaseModel, ConfigDict, Field
 
 from scizor_core.errors import InvalidInputError
 from scizor_core.instruments import WatchlistEntry
 from scizor_core.markets import get_market
+from scizor_resources.stores.reference import ReferenceStore
 from scizor_sidecar.face.answers import documented, respond, without_nulls
 from scizor_sidecar.face.board import Board, entry_items
 from scizor_sidecar.face.problems import AlreadyThere
@@ -26,7 +28,7 @@ Code = Annotated[str, Path(max_length=LONGEST_NAME, examples=["CBA", "BTC-USD"])
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=True)
 
 
 class NewEntry(_Strict):
@@ -138,15 +140,7 @@ def watchlist_router(state: FaceState, board: Board) -> APIRouter:
             name=_text(body.list, "list"),
         ).checked()
 
-        def work() -> WatchlistEntry:
-            known = {(each.market, each.symbol, each.name) for each in reference.watchlist()}
-            if (entry.market, entry.symbol, entry.name) in known:
-                raise AlreadyThere(
-                    f"{entry.symbol} ({entry.market}) is in watchlist '{entry.name}' already."
-                )
-            return reference.add([entry])[0]
-
-        added = await ask(work)
+        added = await ask(lambda: _add(reference, entry))
         board.forget()
         return respond(_entry(added), 201)
 
@@ -180,6 +174,16 @@ def watchlist_router(state: FaceState, board: Board) -> APIRouter:
         return respond(_entry(removed))
 
     return router
+
+
+def _add(reference: ReferenceStore, entry: WatchlistEntry) -> WatchlistEntry:
+    try:
+        return reference.add([entry])[0]
+    except (InvalidInputError, UniqueViolation):
+        known = {(each.market, each.symbol, each.name) for each in reference.watchlist()}
+        if (entry.market, entry.symbol, entry.name) not in known:
+            raise
+    raise AlreadyThere(f"{entry.symbol} ({entry.market}) is in watchlist '{entry.name}' already.")
 
 
 def _code(market: str, symbol: str) -> str:

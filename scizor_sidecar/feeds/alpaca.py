@@ -1,6 +1,7 @@
 """Live trades, quotes, halts and taken back trades of US stocks and crypto, through alpaca-py."""
 
 import asyncio
+from collections import OrderedDict
 from typing import Any
 
 from pydantic import SecretStr
@@ -41,6 +42,7 @@ class AlpacaFeed:
         self._key, self._secret, self._feed = key, secret, feed
         self._ws_url = ws_url.rstrip("/") if ws_url else None
         self._timeout_seconds = timeout_seconds
+        self._times: OrderedDict[str, int] = OrderedDict()
         self.limits = FeedLimits(streams=_FREE_STREAMS if feed == "iex" else None)
 
     async def run(self, wanted: Wanted, sink: Sink) -> None:
@@ -70,7 +72,7 @@ class AlpacaFeed:
 
     def session(self, market: str, sink: Sink, sessions: "_Sessions") -> AlpacaSession:
         """Return a new connection to the stream of a market."""
-        return AlpacaSession(self._login(market), sink, sessions.look)
+        return AlpacaSession(self._login(market), sink, sessions.look, self._times)
 
     def _login(self, market: str) -> Login:
         if self._key is None or self._secret is None:

@@ -8,7 +8,7 @@ messages without a count; and to subscribe from within the loop it runs in, it w
 import asyncio
 import importlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ from scizor_sidecar.feeds.notices import NoticeSink
 PROVIDER = "alpaca"
 #: A subscription that is not confirmed within this time ends the connection.
 _CONFIRMATION_SECONDS = 20.0
+_LOOK_SECONDS = 1.0
 #: Between two signs of life of a stream on which nothing happens.
 _PING_SECONDS = 10.0
 #: So much of a message that cannot be read is handed on.
@@ -123,18 +124,27 @@ class AlpacaSession:
         login: where and as whom.
         sink: where to hand over.
         standing: called each time all trades asked for have been confirmed.
+        times: times of trades by what cancels and corrections call them, of the connections
+            before too; it is added to.
     """
 
-    def __init__(self, login: Login, sink: Sink, standing: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        login: Login,
+        sink: Sink,
+        standing: Callable[[], None],
+        times: "OrderedDict[str, int]",
+    ) -> None:
         self._login, self._sink, self._standing = login, sink, standing
+        self._times = times
         self._notices = sink if isinstance(sink, NoticeSink) else None
         self._sdk: Any = None
         self._streams: dict[str, Stream] = {}
         self._former: set[str] = set()
         self._rejected: set[Stream] = set()
         self._requests: deque[_Request] = deque()
-        self._pending: set[str] = set()
-        self._times: OrderedDict[str, int] = OrderedDict()
+        #: Names whose trades are not confirmed, and since when, by the loop's clock.
+        self._pending: dict[str, float] = {}
         self.is_standing = False
 
     async def serve(self, wanted: Wanted) -> None:
@@ -206,7 +216,8 @@ class AlpacaSession:
         leaving = sorted(self._streams.keys() - names.keys())
         new = sorted(names.keys() - self._streams.keys())
         self._former = (self._former | set(leaving)) - names.keys()
-        self._pending = (self._pending | set(new)) - set(leaving)
+        self._forget_pending(leaving)
+        self._pending |= dict.fromkeys(new, asyncio.get_running_loop().time())
         self._streams = names
         for channel in CHANNELS:
             await self._leave(channel, leaving)
@@ -248,7 +259,7 @@ class AlpacaSession:
             for name in missing:
                 if (stream := self._streams.get(name)) is not None:
                     self._reject(stream, f"Alpaca does not stream {name}: {why}.")
-            self._pending -= request.names
+            self._forget_pending(request.names)
             if self._streams and not self._sdk._handlers["trades"]:
                 raise BadRequest(
                     f"Alpaca streams none of the symbols that are wanted of it: {why}.",
@@ -261,15 +272,20 @@ class AlpacaSession:
             self.is_standing = True
             self._standing()
 
+    def _forget_pending(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._pending.pop(name, None)
+
     async def _check_pending(self) -> None:
-        await asyncio.sleep(_CONFIRMATION_SECONDS)
-        if self._pending:
-            names = ", ".join(sorted(self._pending)[:5])
-            raise TransientError(
-                f"Alpaca did not confirm {len(self._pending)} subscriptions ({names}).",
-                provider=PROVIDER,
-            )
-        await asyncio.Event().wait()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            asked_until = asyncio.get_running_loop().time() - _CONFIRMATION_SECONDS
+            late = sorted(name for name, at in self._pending.items() if at <= asked_until)
+            if late:
+                raise TransientError(
+                    f"Alpaca did not confirm {len(late)} subscriptions ({', '.join(late[:5])}).",
+                    provider=PROVIDER,
+                )
 
     def _reject(self, stream: Stream, why: str) -> None:
         self._rejected.add(stream)

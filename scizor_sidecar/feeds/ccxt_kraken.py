@@ -122,7 +122,10 @@ def _answer(message: dict[str, Any]) -> list[Heard]:
     result = as_mapping(message.get("result"))
     symbol = as_text(result.get("symbol")) or as_text(message.get("symbol"))
     if message.get("success") is not True:
-        return [_refusal(as_text(message.get("error")), symbol)]
+        refusal = _refusal(as_text(message.get("error")), symbol)
+        # What cannot be ended was not there; what else there is of the symbol goes on.
+        is_over = message.get("method") == "unsubscribe" and isinstance(refusal, Refused)
+        return [] if is_over else [refusal]
     if message.get("method") == "subscribe" and result.get("channel") == "trade":
         return [Confirmed(frozenset({symbol}))]
     return []

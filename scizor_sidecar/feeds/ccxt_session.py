@@ -76,7 +76,8 @@ class CcxtSession:
         self._books: dict[str, Stream] = {}
         self._former: set[str] = set()
         self._rejected: set[Stream] = set()
-        self._pending: set[str] = set()
+        #: Names that are not confirmed, and when they were asked for, by the loop's clock.
+        self._pending: dict[str, float] = {}
         self._is_connected = False
         self._number: int | None = None
         self._ready: set[str] = set()
@@ -110,22 +111,17 @@ class CcxtSession:
         Raises:
             ProviderError: the connection ended, or the venue serves nothing of what is wanted.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.call_later(_CONFIRMATION_SECONDS, self._check_pending)
-        try:
-            while streams := wanted.streams:
-                version = wanted.version
-                self._follow(streams)
-                change = asyncio.ensure_future(wanted.changed_since(version))
-                waiting: set[asyncio.Future[Any]] = {change, self._ended}
-                try:
-                    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    change.cancel()
-                if self._ended.done():
-                    self._ended.result()
-        finally:
-            deadline.cancel()
+        while streams := wanted.streams:
+            version = wanted.version
+            self._follow(streams)
+            change = asyncio.ensure_future(wanted.changed_since(version))
+            waiting: set[asyncio.Future[Any]] = {change, self._ended}
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                change.cancel()
+            if self._ended.done():
+                self._ended.result()
 
     # ---- subscriptions
 
@@ -153,8 +149,10 @@ class CcxtSession:
         new_books = sorted(books.keys() - self._books.keys())
         self._former -= trades.keys()
         self._streams, self._books = trades, books
-        self._pending |= set(new)
         if new:
+            loop = asyncio.get_running_loop()
+            self._pending |= dict.fromkeys(new, loop.time())
+            loop.call_later(_CONFIRMATION_SECONDS, self._check_pending, loop.time())
             self._ask(self._wire.first_steps(self._sdk, self._symbols(new)))
         self._subscribe(new, book=False)
         self._subscribe(new_books, book=True)
@@ -184,7 +182,7 @@ class CcxtSession:
             self._ready -= set(leaving)
         else:
             self._former |= set(leaving)
-            self._pending -= set(leaving)
+            self._forget_pending(leaving)
             self.confirmed -= set(symbols)
 
     async def _send(self, message: Any) -> None:
@@ -214,12 +212,17 @@ class CcxtSession:
         self._rejected.add(stream)
         self._sink.rejected(stream, why)
 
-    def _check_pending(self) -> None:
-        if self._pending:
-            names = ", ".join(sorted(self._pending)[:5])
+    def _forget_pending(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._pending.pop(name, None)
+
+    def _check_pending(self, asked_until: float) -> None:
+        late = sorted(name for name, at in self._pending.items() if at <= asked_until)
+        if late:
             self.ended(
                 TransientError(
-                    f"{self._title} did not confirm {len(self._pending)} subscriptions ({names}).",
+                    f"{self._title} did not confirm {len(late)} subscriptions "
+                    f"({', '.join(late[:5])}).",
                     provider=self._provider,
                 )
             )
@@ -280,7 +283,7 @@ class CcxtSession:
                 self._reject(stream, f"{self._title} says: {heard.why}")
         else:
             self.confirmed |= set(self._symbols(names))
-        self._pending -= names
+        self._forget_pending(names)
         if not self._pending and not self._is_connected and self.confirmed:
             self._is_connected = True
             self._sink.connected()

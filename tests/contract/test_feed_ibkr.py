@@ -9,7 +9,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -149,6 +149,18 @@ async def running(
         yield task
 
 
+@asynccontextmanager
+async def listening(
+    wanted: frozenset[Stream], refusals: Mapping[tuple[str, str], tuple[int, str]] | None = None
+) -> AsyncIterator[tuple[LiveGateway, Heard]]:
+    """Run a gateway and a feed that is connected to it, and keep what the feed tells."""
+    sink = Heard()
+    with LiveGateway(NAMES) as gateway:
+        gateway.refusals |= refusals or {}
+        async with running(feed_of(gateway), sink, Wanted(wanted)):
+            yield gateway, sink
+
+
 def second(number: int) -> int:
     """Return the time of a second of the session."""
     return (int(OPEN.timestamp()) + number) * SECOND_US
@@ -192,12 +204,10 @@ def test_every_trade_arrives_with_its_price_size_and_the_second_of_the_exchange(
 
 def test_a_trade_that_is_not_reported_counts_for_neither_price_nor_volume():
     async def play() -> Heard:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            async with running(feed_of(gateway), sink, Wanted(CBA)):
-                await until(lambda: gateway.subscribed(TICKS))
-                gateway.trade("CBA", second(5), 100.5, 3, mask=2)
-                await until(lambda: sink.rows)
+        async with listening(CBA) as (gateway, sink):
+            await until(lambda: gateway.subscribed(TICKS))
+            gateway.trade("CBA", second(5), 100.5, 3, mask=2)
+            await until(lambda: sink.rows)
         return sink
 
     both = int(Condition.NOT_IN_PRICE | Condition.NOT_IN_VOLUME)
@@ -209,15 +219,12 @@ NO_TICKS = {(TICKS, name): TOO_MANY[TICKS] for name in NAMES}
 
 def test_what_a_line_leaves_out_of_its_sample_is_in_the_volume():
     async def play() -> Heard:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            gateway.refusals |= NO_TICKS
-            async with running(feed_of(gateway), sink, Wanted(CBA)):
-                gateway.trade("CBA", second(1), 100.0, 10)
-                gateway.trade("CBA", second(2), 101.0, 7, is_sampled=False)
-                gateway.trade("CBA", second(2), 101.5, 5, is_sampled=False)
-                gateway.trade("CBA", second(3), 102.0, 20)
-                await until(lambda: len(sink.rows) == 3)
+        async with listening(CBA, NO_TICKS) as (gateway, sink):
+            gateway.trade("CBA", second(1), 100.0, 10)
+            gateway.trade("CBA", second(2), 101.0, 7, is_sampled=False)
+            gateway.trade("CBA", second(2), 101.5, 5, is_sampled=False)
+            gateway.trade("CBA", second(3), 102.0, 20)
+            await until(lambda: len(sink.rows) == 3)
         return sink
 
     assert asyncio.run(play()).rows == [
@@ -229,15 +236,12 @@ def test_what_a_line_leaves_out_of_its_sample_is_in_the_volume():
 
 def test_a_line_that_tells_a_trade_again_does_not_make_it_two():
     async def play() -> Heard:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            gateway.refusals |= NO_TICKS
-            async with running(feed_of(gateway), sink, Wanted(CBA)):
-                text = f"100.5;10;{second(1) // 1000};10;100.5;true"
-                for _ in range(2):
-                    gateway.tell(LINE, "CBA", 46, 6, None, 48, text)
-                gateway.trade("CBA", second(3), 102.0, 20)
-                await until(lambda: sink.rows and sink.rows[-1][2] == 102.0)
+        async with listening(CBA, NO_TICKS) as (gateway, sink):
+            text = f"100.5;10;{second(1) // 1000};10;100.5;true"
+            for _ in range(2):
+                gateway.tell(LINE, "CBA", 46, 6, None, 48, text)
+            gateway.trade("CBA", second(3), 102.0, 20)
+            await until(lambda: sink.rows and sink.rows[-1][2] == 102.0)
         return sink
 
     assert [row[1:4] for row in asyncio.run(play()).rows] == [
@@ -284,18 +288,16 @@ def test_a_feed_is_read_no_faster_than_there_is_room():
     tape = tape_of(("CBA",), 30_000)
 
     async def play() -> tuple[int, int]:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            async with running(feed_of(gateway), sink, Wanted(CBA)):
-                sink.has_room.clear()
-                playing = asyncio.ensure_future(asyncio.to_thread(gateway.play, tape))
-                await until(lambda: len(sink.rows) >= 5_000)
-                for _ in range(20):
-                    await asyncio.sleep(0.01)
-                before = len(sink.rows)
-                sink.has_room.set()
-                await until(lambda: len(sink.rows) == len(tape))
-                await playing
+        async with listening(CBA) as (gateway, sink):
+            sink.has_room.clear()
+            playing = asyncio.ensure_future(asyncio.to_thread(gateway.play, tape))
+            await until(lambda: len(sink.rows) >= 5_000)
+            for _ in range(20):
+                await asyncio.sleep(0.01)
+            before = len(sink.rows)
+            sink.has_room.set()
+            await until(lambda: len(sink.rows) == len(tape))
+            await playing
         return before, len(sink.rows)
 
     before, after = asyncio.run(play())
@@ -321,12 +323,9 @@ def test_a_refused_line_rejects_its_stream_with_the_reason_and_the_others_go_on(
     refusal: tuple[int, str],
 ):
     async def play() -> Heard:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            gateway.refusals[LINE, "BHP"] = refusal
-            async with running(feed_of(gateway), sink, Wanted(BHP | CBA)):
-                gateway.trade("CBA", second(1), 100.0, 10)
-                await until(lambda: sink.rows)
+        async with listening(BHP | CBA, {(LINE, "BHP"): refusal}) as (gateway, sink):
+            gateway.trade("CBA", second(1), 100.0, 10)
+            await until(lambda: sink.rows)
         return sink
 
     sink = asyncio.run(play())
@@ -348,11 +347,9 @@ def test_delayed_data_are_rejected():
 
 def test_a_symbol_that_ibkr_does_not_know_is_rejected_and_the_others_go_on():
     async def play() -> Heard:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            async with running(feed_of(gateway), sink, Wanted(CBA | streams("XYZ"))):
-                gateway.trade("CBA", second(1), 100.0, 10)
-                await until(lambda: sink.rows)
+        async with listening(CBA | streams("XYZ")) as (gateway, sink):
+            gateway.trade("CBA", second(1), 100.0, 10)
+            await until(lambda: sink.rows)
         return sink
 
     rejections = asyncio.run(play()).rejections
@@ -510,13 +507,11 @@ def test_what_is_wanted_changes_without_a_new_connection():
 
 def test_a_side_of_the_quote_where_nobody_is_has_no_price():
     async def play() -> Heard:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            async with running(feed_of(gateway), sink, Wanted(CBA)):
-                gateway.quote("CBA", 99.5, 200, 100.5, 300)
-                gateway.tell(LINE, "CBA", 2, 6, None, 0, 250)
-                gateway.tell(LINE, "CBA", 1, 6, None, 2, -1, 0, 1)
-                await until(lambda: "CBA" in sink.quotes and math.isnan(sink.quotes["CBA"][1]))
+        async with listening(CBA) as (gateway, sink):
+            gateway.quote("CBA", 99.5, 200, 100.5, 300)
+            gateway.tell(LINE, "CBA", 2, 6, None, 0, 250)
+            gateway.tell(LINE, "CBA", 1, 6, None, 2, -1, 0, 1)
+            await until(lambda: "CBA" in sink.quotes and math.isnan(sink.quotes["CBA"][1]))
         return sink
 
     assert asyncio.run(play()).quotes["CBA"][::2] == (99.5, 250.0)
@@ -532,16 +527,14 @@ def send_book(gateway: LiveGateway) -> None:
 
 def test_an_order_book_follows_rows_put_in_replaced_and_taken_out():
     async def play() -> Heard:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            async with running(feed_of(gateway), sink, Wanted(DEEP)):
-                await until(lambda: gateway.subscribed(BOOK))
-                send_book(gateway)
-                gateway.book_row("CBA", 0, 0, 1, 99.75, 5)
-                gateway.book_row("CBA", 2, 2, 1, 0, 0)
-                gateway.book_row("CBA", 1, 1, 0, 100.75, 41)
-                last = ([(99.75, 5.0), (99.5, 10.0)], [(100.5, 30.0), (100.75, 41.0)])
-                await until(lambda: sink.books and sink.books[-1] == last)
+        async with listening(DEEP) as (gateway, sink):
+            await until(lambda: gateway.subscribed(BOOK))
+            send_book(gateway)
+            gateway.book_row("CBA", 0, 0, 1, 99.75, 5)
+            gateway.book_row("CBA", 2, 2, 1, 0, 0)
+            gateway.book_row("CBA", 1, 1, 0, 100.75, 41)
+            last = ([(99.75, 5.0), (99.5, 10.0)], [(100.5, 30.0), (100.75, 41.0)])
+            await until(lambda: sink.books and sink.books[-1] == last)
         return sink
 
     assert asyncio.run(play()).gaps == 0
@@ -549,16 +542,14 @@ def test_an_order_book_follows_rows_put_in_replaced_and_taken_out():
 
 def test_a_book_that_ibkr_resets_begins_anew():
     async def play() -> Heard:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            async with running(feed_of(gateway), sink, Wanted(DEEP)):
-                await until(lambda: gateway.subscribed(BOOK))
-                send_book(gateway)
-                await until(lambda: sink.books and len(sink.books[-1][1]) == 2)
-                gateway.fail(BOOK, "CBA", 317, "Market depth data has been RESET.")
-                await until(lambda: sink.books[-1] == ([], []))
-                gateway.book_row("CBA", 0, 0, 1, 98.0, 1)
-                await until(lambda: sink.books[-1] == ([(98.0, 1.0)], []))
+        async with listening(DEEP) as (gateway, sink):
+            await until(lambda: gateway.subscribed(BOOK))
+            send_book(gateway)
+            await until(lambda: sink.books and len(sink.books[-1][1]) == 2)
+            gateway.fail(BOOK, "CBA", 317, "Market depth data has been RESET.")
+            await until(lambda: sink.books[-1] == ([], []))
+            gateway.book_row("CBA", 0, 0, 1, 98.0, 1)
+            await until(lambda: sink.books[-1] == ([(98.0, 1.0)], []))
         return sink
 
     assert asyncio.run(play()).gaps == 0
@@ -566,16 +557,14 @@ def test_a_book_that_ibkr_resets_begins_anew():
 
 def test_a_book_whose_rows_were_lost_is_counted_and_asked_for_again():
     async def play() -> Heard:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            async with running(feed_of(gateway), sink, Wanted(DEEP)):
-                await until(lambda: gateway.subscribed(BOOK))
-                send_book(gateway)
-                gateway.book_row("CBA", 5, 0, 1, 90.0, 1)
-                await until(lambda: gateway.asked_for.count((BOOK, "CBA")) == 2)
-                send_book(gateway)
-                expected = ([(99.5, 10.0), (99.25, 20.0)], [(100.5, 30.0), (100.75, 40.0)])
-                await until(lambda: sink.books and sink.books[-1] == expected)
+        async with listening(DEEP) as (gateway, sink):
+            await until(lambda: gateway.subscribed(BOOK))
+            send_book(gateway)
+            gateway.book_row("CBA", 5, 0, 1, 90.0, 1)
+            await until(lambda: gateway.asked_for.count((BOOK, "CBA")) == 2)
+            send_book(gateway)
+            expected = ([(99.5, 10.0), (99.25, 20.0)], [(100.5, 30.0), (100.75, 40.0)])
+            await until(lambda: sink.books and sink.books[-1] == expected)
         return sink
 
     assert asyncio.run(play()).gaps == 1
@@ -586,18 +575,16 @@ def test_a_book_whose_rows_were_lost_is_counted_and_asked_for_again():
 
 def test_a_lost_link_is_told_at_once_and_1102_goes_on_with_the_same_subscriptions():
     async def play() -> tuple[Heard, int]:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            async with running(feed_of(gateway), sink, Wanted(CBA)):
-                await until(lambda: len(gateway.asked_for) == 2)
-                gateway.say(*LOST)
-                await until(lambda: sink.losses)
-                assert sink.connections == 1
-                gateway.say(1102, "Connectivity has been restored - data maintained.")
-                await until(lambda: sink.connections == 2)
-                gateway.trade("CBA", second(9), 100.0, 10)
-                await until(lambda: sink.rows)
-            return sink, len(gateway.asked_for)
+        async with listening(CBA) as (gateway, sink):
+            await until(lambda: len(gateway.asked_for) == 2)
+            gateway.say(*LOST)
+            await until(lambda: sink.losses)
+            assert sink.connections == 1
+            gateway.say(1102, "Connectivity has been restored - data maintained.")
+            await until(lambda: sink.connections == 2)
+            gateway.trade("CBA", second(9), 100.0, 10)
+            await until(lambda: sink.rows)
+        return sink, len(gateway.asked_for)
 
     sink, asked = asyncio.run(play())
     assert asked == 2
@@ -606,19 +593,17 @@ def test_a_lost_link_is_told_at_once_and_1102_goes_on_with_the_same_subscription
 
 def test_1101_makes_all_subscriptions_again():
     async def play() -> Counter[tuple[str, str]]:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            async with running(feed_of(gateway), sink, Wanted(DEEP | BHP)):
-                await until(lambda: len(gateway.asked_for) == 5)
-                gateway.say(*LOST)
-                await until(lambda: sink.losses)
-                gateway.lose_subscriptions()
-                gateway.say(1101, "Connectivity has been restored - data lost.")
-                await until(lambda: sink.connections == 2)
-                gateway.trade("CBA", second(9), 100.0, 10)
-                gateway.trade("BHP", second(9), 50.0, 10)
-                await until(lambda: len(sink.rows) == 2)
-            return Counter(gateway.asked_for)
+        async with listening(DEEP | BHP) as (gateway, sink):
+            await until(lambda: len(gateway.asked_for) == 5)
+            gateway.say(*LOST)
+            await until(lambda: sink.losses)
+            gateway.lose_subscriptions()
+            gateway.say(1101, "Connectivity has been restored - data lost.")
+            await until(lambda: sink.connections == 2)
+            gateway.trade("CBA", second(9), 100.0, 10)
+            gateway.trade("BHP", second(9), 50.0, 10)
+            await until(lambda: len(sink.rows) == 2)
+        return Counter(gateway.asked_for)
 
     assert asyncio.run(play()) == {
         (LINE, "CBA"): 2,
@@ -631,19 +616,16 @@ def test_1101_makes_all_subscriptions_again():
 
 def test_what_was_traded_while_the_link_was_lost_is_not_put_into_a_later_minute():
     async def play() -> Heard:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            gateway.refusals |= NO_TICKS
-            async with running(feed_of(gateway), sink, Wanted(CBA)):
-                gateway.trade("CBA", second(1), 100.0, 10)
-                await until(lambda: sink.rows)
-                gateway.say(*LOST)
-                await until(lambda: sink.losses)
-                gateway.trade("CBA", second(30), 101.0, 500, is_sent=False)
-                gateway.say(1102, "Connectivity has been restored - data maintained.")
-                await until(lambda: sink.connections == 2)
-                gateway.trade("CBA", second(70), 102.0, 20)
-                await until(lambda: len(sink.rows) > 1)
+        async with listening(CBA, NO_TICKS) as (gateway, sink):
+            gateway.trade("CBA", second(1), 100.0, 10)
+            await until(lambda: sink.rows)
+            gateway.say(*LOST)
+            await until(lambda: sink.losses)
+            gateway.trade("CBA", second(30), 101.0, 500, is_sent=False)
+            gateway.say(1102, "Connectivity has been restored - data maintained.")
+            await until(lambda: sink.connections == 2)
+            gateway.trade("CBA", second(70), 102.0, 20)
+            await until(lambda: len(sink.rows) > 1)
         return sink
 
     assert [row[3] for row in asyncio.run(play()).rows] == [10.0, 20.0]
@@ -664,16 +646,14 @@ def test_a_link_that_stays_lost_ends_the_connection():
 
 def test_a_broken_farm_is_a_loss_until_it_is_ok():
     async def play() -> Heard:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            async with running(feed_of(gateway), sink, Wanted(CBA)):
-                gateway.say(2105, "HMDS data farm connection is broken:ushmds")
-                gateway.say(*LOST_FARM)
-                await until(lambda: sink.losses)
-                gateway.say(2104, "Market data farm connection is OK:usfarm")
-                gateway.say(2106, "HMDS data farm connection is OK:hfarm")
-                gateway.say(2104, "Market data farm connection is OK:hfarm")
-                await until(lambda: sink.connections == 2)
+        async with listening(CBA) as (gateway, sink):
+            gateway.say(2105, "HMDS data farm connection is broken:ushmds")
+            gateway.say(*LOST_FARM)
+            await until(lambda: sink.losses)
+            gateway.say(2104, "Market data farm connection is OK:usfarm")
+            gateway.say(2106, "HMDS data farm connection is OK:hfarm")
+            gateway.say(2104, "Market data farm connection is OK:hfarm")
+            await until(lambda: sink.connections == 2)
         return sink
 
     sink = asyncio.run(play())
@@ -682,13 +662,11 @@ def test_a_broken_farm_is_a_loss_until_it_is_ok():
 
 def test_a_broken_farm_that_our_data_do_not_come_from_is_no_loss_any_more():
     async def play() -> Heard:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            async with running(feed_of(gateway), sink, Wanted(CBA)):
-                gateway.say(*LOST_FARM)
-                await until(lambda: sink.losses)
-                gateway.trade("CBA", second(9), 100.0, 10)
-                await until(lambda: sink.connections == 2)
+        async with listening(CBA) as (gateway, sink):
+            gateway.say(*LOST_FARM)
+            await until(lambda: sink.losses)
+            gateway.trade("CBA", second(9), 100.0, 10)
+            await until(lambda: sink.connections == 2)
         return sink
 
     assert len(asyncio.run(play()).losses) == 1
@@ -796,14 +774,12 @@ def test_garbage_is_counted_and_the_trades_after_it_arrive():
     garbage = [(), ("",), ("x",), ("-1",), ("9" * 400,), *((kind, "x", "y") for kind in kinds)]
 
     async def play() -> Heard:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            async with running(feed_of(gateway), sink, Wanted(CBA)):
-                await until(lambda: gateway.subscribed(TICKS))
-                for fields in garbage:
-                    gateway.send_raw(gateway.frame(*fields))
-                gateway.trade("CBA", second(1), 100.0, 10)
-                await until(lambda: sink.rows)
+        async with listening(CBA) as (gateway, sink):
+            await until(lambda: gateway.subscribed(TICKS))
+            for fields in garbage:
+                gateway.send_raw(gateway.frame(*fields))
+            gateway.trade("CBA", second(1), 100.0, 10)
+            await until(lambda: sink.rows)
         return sink
 
     sink = asyncio.run(play())
@@ -828,12 +804,10 @@ def test_a_frame_longer_than_any_message_ends_the_connection():
 
 def test_a_trade_that_cannot_be_one_is_handed_over_as_such():
     async def play() -> Heard:
-        sink = Heard()
-        with LiveGateway(NAMES) as gateway:
-            async with running(feed_of(gateway), sink, Wanted(CBA)):
-                await until(lambda: gateway.subscribed(TICKS))
-                gateway.tell(TICKS, "CBA", 99, None, 2, "noon", "much", "-", 0, "ASX", "")
-                await until(lambda: sink.rows)
+        async with listening(CBA) as (gateway, sink):
+            await until(lambda: gateway.subscribed(TICKS))
+            gateway.tell(TICKS, "CBA", 99, None, 2, "noon", "much", "-", 0, "ASX", "")
+            await until(lambda: sink.rows)
         return sink
 
     ((_, ts, price, size, _),) = asyncio.run(play()).rows

@@ -10,6 +10,7 @@ import pytest
 
 from scizor_resources.errors import AuthError, ProviderError, RateLimited, TransientError
 from scizor_resources.providers.gate import Gate
+from scizor_sidecar.feeds import ccxt_session
 from scizor_sidecar.feeds.base import Stream, Wanted
 from scizor_sidecar.feeds.ccxt_pro import WIRES, CcxtFeed
 from scizor_sidecar.feeds.connection import Connection, Patience
@@ -17,6 +18,7 @@ from scizor_sidecar.pipeline import FeedPipeline
 from tests.contract.lab.heard import HeardState, connection_of, until
 from tests.contract.lab.tape_bars import SIZES, LastBars, assert_bars_are_those_of
 from tests.contract.lab.trade_tape import START, TradeTape, make_tape
+from tests.contract.lab.ws_dialects import Kraken, Order
 from tests.contract.lab.ws_exchanges import LoopbackExchange
 from tests.unit.sidecar.fakes import Clock
 
@@ -295,6 +297,57 @@ def test_kraken_under_maintenance_ends_the_connection_to_be_tried_again():
     error = asyncio.run(play())
     assert type(error) is TransientError
     assert "maintenance" in str(error)
+
+
+def test_kraken_saying_that_a_book_cannot_be_ended_leaves_the_trades_alone():
+    tape = make_tape(NAMES, 50)
+
+    async def play() -> Heard:
+        sink = Heard()
+        with LoopbackExchange("kraken", tape) as exchange:
+            exchange.hold()
+            async with running(exchange, sink, Wanted(BOTH)):
+                await until(lambda: sink.connections == 1)
+                exchange.send_raw(
+                    '{"method":"unsubscribe","success":false,"symbol":"BTC/USD",'
+                    '"error":"Subscription Not Found","req_id":7}'
+                )
+                exchange.resume()
+                await until(lambda: len(sink.rows) >= len(tape))
+        return sink
+
+    sink = asyncio.run(play())
+    assert (sink.rejections, sink.unreadable) == ({}, [])
+
+
+class SilentKraken(Kraken):
+    """Answers to no subscription of ETH/USD."""
+
+    def acks(self, order: Order, known: set[str], standing: set[str]) -> list[str]:
+        return [] if "ETH/USD" in order.symbols else super().acks(order, known, standing)
+
+
+def test_a_symbol_that_joins_later_and_is_not_confirmed_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(ccxt_session, "_CONFIRMATION_SECONDS", 0.5)
+
+    async def play() -> BaseException | None:
+        sink, wanted = Heard(), Wanted(frozenset({BTC}))
+        with LoopbackExchange("kraken", make_tape(NAMES, 1), dialect=SilentKraken()) as exchange:
+            exchange.hold()
+            async with running(exchange, sink, wanted) as task:
+                await until(lambda: sink.connections == 1)
+                joins_at = asyncio.get_running_loop().time() + 1
+                await until(lambda: asyncio.get_running_loop().time() > joins_at)
+                await wanted.set(BOTH)
+                async with asyncio.timeout(10):
+                    (error,) = await asyncio.gather(task, return_exceptions=True)
+        return error
+
+    error = asyncio.run(play())
+    assert type(error) is TransientError
+    assert "did not confirm 1 subscriptions (ETH/USD)" in str(error)
 
 
 def test_messages_that_coinbase_numbered_and_that_never_came_are_counted():

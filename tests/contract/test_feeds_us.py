@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -21,6 +22,7 @@ from scizor_resources.errors import (
 from scizor_resources.providers.gate import Gate
 from scizor_resources.trades.alpaca import AlpacaTrades
 from scizor_resources.trades.base import TradeColumns
+from scizor_sidecar.feeds import alpaca_session
 from scizor_sidecar.feeds.alpaca import AlpacaFeed
 from scizor_sidecar.feeds.alpaca_session import import_sdk
 from scizor_sidecar.feeds.base import Feed, Stream, Wanted
@@ -32,7 +34,7 @@ from tests.contract.lab.heard import HeardTrades, Row, connection_of, until
 from tests.contract.lab.tape_bars import SIZES, LastBars, assert_bars_are_those_of
 from tests.contract.lab.trade_tape import TradeTape, make_tape
 from tests.contract.lab.ws_alpaca import AlpacaExchange, packed, stamp
-from tests.contract.lab.ws_exchanges import LoopbackExchange
+from tests.contract.lab.ws_exchanges import LoopbackExchange, _Client
 from tests.contract.lab.ws_finnhub import TOKEN, FinnhubExchange
 from tests.unit.sidecar.fakes import Clock
 
@@ -109,6 +111,37 @@ def test_every_trade_arrives_with_its_price_size_and_time(feed: str):
     sink = asyncio.run(play())
     assert sorted(sink.rows) == rows_of(tape, feed)
     assert (sink.connections, sink.unreadable, sink.gaps) == (1, [], 0)
+
+
+class SilentAlpaca(AlpacaExchange):
+    """Answers to no request about MSFT."""
+
+    async def _answer(self, client: _Client, message: dict[str, Any]) -> None:
+        if "MSFT" not in message.get("trades", ()):
+            await super()._answer(client, message)
+
+
+def test_a_symbol_that_joins_later_and_is_not_confirmed_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(alpaca_session, "_CONFIRMATION_SECONDS", 0.5)
+
+    async def play() -> BaseException | None:
+        sink, wanted = HeardTrades(), Wanted(frozenset({AAPL}))
+        with SilentAlpaca(stock_tape(1)) as exchange:
+            exchange.hold()
+            async with running(exchange, sink, wanted) as task:
+                await until(lambda: sink.connections == 1)
+                joins_at = asyncio.get_running_loop().time() + 2
+                await until(lambda: asyncio.get_running_loop().time() > joins_at)
+                await wanted.set(BOTH)
+                async with asyncio.timeout(10):
+                    (error,) = await asyncio.gather(task, return_exceptions=True)
+        return error
+
+    error = asyncio.run(play())
+    assert type(error) is TransientError
+    assert "did not confirm 1 subscriptions (MSFT)" in str(error)
 
 
 @pytest.mark.parametrize("feed", FEEDS)
@@ -556,6 +589,28 @@ def test_a_trade_taken_back_is_told_with_the_time_of_the_trade(
     taken = {**message, "S": "AAPL", "x": "V", "t": stamp(later)}
     sink = asyncio.run(_heard(trade(7, NOON_US), taken, done=lambda sink: sink.notices))
     assert ("taken back", "AAPL", NOON_US, why) in sink.notices
+
+
+def test_a_trade_of_the_connection_before_that_is_taken_back_is_told_with_its_time():
+    cancel = {"T": "x", "i": 7, "S": "AAPL", "x": "V", "t": stamp(NOON_US + 300_000_000)}
+
+    async def play() -> HeardTrades:
+        sink = HeardTrades()
+        with AlpacaExchange(stock_tape(1)) as exchange:
+            exchange.hold()
+            feed, wanted = feed_of(exchange), Wanted(BOTH)
+            async with connection_of(feed, sink, wanted):
+                await until(lambda: sink.connections == 1)
+                exchange.say(trade(7, NOON_US))
+                await until(lambda: sink.rows)
+            async with connection_of(feed, sink, wanted):
+                await until(lambda: sink.connections == 2)
+                exchange.say(cancel)
+                await until(lambda: sink.notices)
+        return sink
+
+    notices = asyncio.run(play()).notices
+    assert ("taken back", "AAPL", NOON_US, "a trade was cancelled") in notices
 
 
 # ---- Finnhub

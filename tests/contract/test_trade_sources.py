@@ -1,9 +1,11 @@
 """Histories of trades over each wire format: every trade, once, as the live feed tells it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import SecretStr
 
@@ -23,6 +25,7 @@ from tests.contract.lab.ibkr import IbkrLab
 from tests.contract.lab.ibkr import Trade as IbkrTrade
 from tests.contract.lab.server import HttpLab, Reply, Seen
 from tests.contract.lab.trade_tape import START, TradeTape, make_tape
+from tests.contract.lab.ws_dialects import Coinbase, Kraken, Query, Rows
 from tests.contract.lab.ws_exchanges import LoopbackExchange
 
 VENUES = ("kraken", "binance", "coinbase")
@@ -101,6 +104,70 @@ def test_a_window_of_many_trades_comes_in_pieces_without_a_seam(venue: str):
 
 
 @pytest.mark.parametrize("venue", VENUES)
+def test_trades_of_one_instant_are_all_told_wherever_a_page_ends(venue: str):
+    tape = make_tape(("BTC/USD",), 4_000)
+    # In sevens: a page of a thousand ends between trades of one time.
+    tape = replace(tape, ts=tape.ts[np.arange(len(tape)) // 7 * 7])
+    with LoopbackExchange(venue, tape) as exchange:
+        happened(exchange, len(tape))
+        found, _ = fetch_all(source_of(exchange), BTC, NOON, NOON + 60 * MINUTE)
+
+    assert found == expected(tape, venue, NOON, NOON + 60 * MINUTE)
+
+
+class RoundedKraken(Kraken):
+    """Each trade happened 60 ns before the time that it is told with, as a float rounds it."""
+
+    def history(self, path: str, query: Query) -> tuple[str, dict[str, int]] | None:
+        since = {"since": str(int(query["since"]) + 60)} if "since" in query else {}
+        return super().history(path, query | since)
+
+    def history_answer(self, tape: TradeTape, rows: Rows, asked: dict[str, int]) -> Any:
+        answer = super().history_answer(tape, rows, asked)
+        answer["result"]["last"] = str(int(answer["result"]["last"]) - 60)
+        return answer
+
+
+def test_a_time_of_kraken_that_is_rounded_up_to_where_a_window_begins_is_in_that_window():
+    tape = make_tape(("BTC/USD",), 100)
+    border = int(tape.ts[50])
+    with LoopbackExchange("kraken", tape, dialect=RoundedKraken()) as exchange:
+        happened(exchange, len(tape))
+        windows = [(NOON, border), (border, NOON + 60 * MINUTE)]
+        found = [row for each in windows for row in fetch_all(source_of(exchange), BTC, *each)[0]]
+
+    assert found == expected(tape, "kraken", NOON, NOON + 60 * MINUTE)
+
+
+class MeanCoinbase(Coinbase):
+    """Tells 250 trades at once, and of whole seconds before the end."""
+
+    def history(self, path: str, query: Query) -> tuple[str, dict[str, int]] | None:
+        found = super().history(path, query)
+        if found is not None and "until" in found[1]:
+            found[1]["until"] -= MICROSECONDS
+            found[1]["limit"] = 250
+        return found
+
+
+def test_a_coinbase_that_tells_little_at_once_is_asked_until_every_trade_is_told():
+    tape = make_tape(("BTC/USD",), 2_000, minutes=1, quiet_share=0)
+    with LoopbackExchange("coinbase", tape, dialect=MeanCoinbase()) as exchange:
+        happened(exchange, len(tape))
+        found, _ = fetch_all(source_of(exchange), BTC, NOON, NOON + MINUTE)
+
+    assert found == expected(tape, "coinbase", NOON, NOON + MINUTE)
+
+
+def test_a_second_with_more_trades_than_coinbase_tells_is_an_error_and_not_a_hole():
+    tape = make_tape(("BTC/USD",), 20_000, minutes=1, quiet_share=0)
+    with LoopbackExchange("coinbase", tape, dialect=MeanCoinbase()) as exchange:
+        happened(exchange, len(tape))
+        with pytest.raises(SchemaDrift, match="in one second"):
+            source_of(exchange).fetch_trades(BTC, NOON, NOON + MINUTE)
+
+
+@pytest.mark.parametrize("venue", VENUES)
 def test_a_window_in_which_nothing_traded_is_known_to_be_empty(venue: str):
     with LoopbackExchange(venue, make_tape(("BTC/USD",), 100)) as exchange:
         happened(exchange, 100)
@@ -115,6 +182,34 @@ def test_a_symbol_that_the_exchange_does_not_have_cannot_be_had_later_either(ven
         source = source_of(exchange)
         with pytest.raises(BadRequest, match="has no market BTC/EUR"):
             source.fetch_trades(Stream("crypto", "BTC/EUR", 3), NOON, NOON + MINUTE)
+
+
+class GrowingKraken(Kraken):
+    """Lists ETH/USD from the second time on."""
+
+    def __init__(self) -> None:
+        self.listings = 0
+
+    def markets(self, path: str, query: Query, symbols: Sequence[str]) -> Any:
+        known = symbols if self.listings else [each for each in symbols if each != "ETH/USD"]
+        found = super().markets(path, query, known)
+        self.listings += found is not None
+        return found
+
+
+def test_a_symbol_that_the_exchange_lists_later_is_found_without_a_restart():
+    ether = Stream("crypto", "ETH/USD", 4)
+    tape = make_tape(("BTC/USD", "ETH/USD"), 100)
+    kraken = GrowingKraken()
+    with LoopbackExchange("kraken", tape, dialect=kraken) as exchange:
+        happened(exchange, len(tape))
+        source = source_of(exchange)
+        found = [
+            len(source.fetch_trades(each, NOON, NOON + 60 * MINUTE)) for each in (BTC, ether, BTC)
+        ]
+
+    assert sum(found[:2]) == len(tape)
+    assert kraken.listings == 2
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,12 @@ from scizor_sidecar.face.hub import Hub
 from scizor_sidecar.face.server import FaceServer
 from scizor_sidecar.face.state import FaceState
 from scizor_sidecar.face.stored import StoredHistory
+from scizor_sidecar.face.threads import Threads
 from scizor_sidecar.feeds.base import Stream
 from scizor_sidecar.feeds.connection import FeedState
 from scizor_sidecar.pipeline import FeedPipeline
 from tests.integration.helpers import execute
+from tests.unit.sidecar.fakes import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +71,7 @@ class Face:
         self.number += rows
         streams = [self.stream(symbol)] * rows
         self.pipeline.trades(streams, [at] * rows, prices, [100] * rows, numbers)
-        self.pipeline.step()
+        self.pipeline.step(last=True)
 
     @asynccontextmanager
     async def socket(self, **kept: Any) -> AsyncIterator[ClientConnection]:
@@ -156,6 +158,23 @@ async def test_the_last_bars_are_the_stored_ones_and_the_running_one(face: Face)
     assert [bar["t"] for bar in answer["bars"]] == ["2026-11-20T00:59:00Z", "2026-11-20T01:00:00Z"]
     assert [bar["state"] for bar in answer["bars"]] == ["closed", "forming"]
     assert (answer["live"], answer["sources"]) == (1, {"tape/test": 1, "ibkr": 1})
+
+
+async def test_a_bar_that_trades_are_missing_of_gives_way_to_one_that_is_stored_for_good(
+    face: Face,
+):
+    face.trade("CBA", 170.5)
+    number = face.pipeline.number(face.stream("CBA"))
+    face.pipeline.engine.begin_outage([number], round(NOON.timestamp() * SECOND))
+    face.pipeline.step(last=True)
+    before = (await face.http.get("/api/market/symbols/CBA/latest")).json()
+    store_bars(face.platform, "2026-11-20T01:00Z")
+
+    after = (await face.http.get("/api/market/symbols/CBA/latest")).json()
+
+    found = [[(bar["state"], bar["c"]) for bar in each["bars"]] for each in (before, after)]
+    assert found == [[("provisional", 170.5)], [("closed", 100.0)]]
+    assert after["sources"] == {"tape/test": 1}
 
 
 async def test_a_window_says_which_tier_has_answered(face: Face):
@@ -262,6 +281,16 @@ async def test_a_symbol_is_added_changed_and_removed(face: Face):
     assert (changed.json()["tier"], changed.json()["notes"]) == (1, "x")
 
 
+async def test_of_several_who_add_one_symbol_at_once_one_has_added_it(face: Face):
+    body = {"market": "us", "symbol": "MSFT"}
+
+    answers = await asyncio.gather(*(face.http.post("/api/watchlist", json=body) for _ in range(8)))
+
+    assert sorted(each.status_code for each in answers) == [201, *[409] * 7]
+    listed = (await face.http.get("/api/watchlist?market=us")).json()["entries"]
+    assert [each["symbol"] for each in listed].count("MSFT") == 1
+
+
 async def test_a_pair_is_watched_by_an_address_with_a_dash(face: Face):
     await face.http.post("/api/watchlist", json={"market": "crypto", "symbol": "SOL/USD"})
 
@@ -278,6 +307,8 @@ async def test_what_cannot_be_watched_is_refused(face: Face):
         {"symbol": "CBA", "market": 3},
         {"symbol": "CSL", "notes": "\x00"},
         {"symbol": "CSL", "unknown": 1},
+        {"symbol": "CSL", "tier": True},
+        {"symbol": "CSL", "active": "no"},
         [],
         "CBA",
     ]
@@ -365,6 +396,44 @@ async def test_a_collector_is_started_by_a_run_of_its_asset(
     assert {"key": "dagster/partition", "value": "2026-11-20"} in params["executionMetadata"][
         "tags"
     ]
+
+
+async def test_the_name_that_it_was_told_to_listen_on_is_a_name_of_it(platform: Platform):
+    async with a_face(platform, host="box.lan") as face:
+        answers = [
+            await face.http.get("/api/watchlist", headers={"host": name})
+            for name in ("box.lan:8790", "evil.example:8790")
+        ]
+
+    assert [each.status_code for each in answers] == [200, 403]
+
+
+async def test_a_collector_whose_start_is_not_answered_in_time_is_not_started_again(
+    platform: Platform,
+):
+    asked: list[int] = []
+    goes_on = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.append(1)
+        await goes_on.wait()
+        writer.close()
+
+    async with (
+        await asyncio.start_server(serve, "127.0.0.1", 0) as webserver,
+        a_face(platform, threads=Threads(timeout_seconds=0.5)) as face,
+    ):
+        port = webserver.sockets[0].getsockname()[1]
+        face.platform.settings = face.platform.settings.model_copy(update={"ui_port": port})
+        answer = await face.http.post("/api/v1/collectors/defillama/trigger")
+        again = await face.http.post("/api/v1/collectors/defillama/trigger")
+        await eventually(lambda: bool(asked))
+        goes_on.set()
+
+    assert (answer.status_code, again.status_code) == (503, 429)
+    assert "database" not in answer.json()["error"]
+    assert asked == [1]
 
 
 async def test_an_alert_is_told_to_clients_and_can_be_acknowledged(face: Face):

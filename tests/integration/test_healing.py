@@ -20,10 +20,12 @@ from scizor_resources.platform import Platform
 from scizor_sidecar.feeds.base import Stream, Wanted
 from scizor_sidecar.feeds.connection import Connection, Patience
 from scizor_sidecar.feeds.registry import FEEDS
+from scizor_sidecar.halts import HaltBook
 from scizor_sidecar.heal_work import HealPatience
 from scizor_sidecar.healing import Healer
-from scizor_sidecar.journal import Journal
+from scizor_sidecar.journal import Hole, Journal
 from scizor_sidecar.mending import Mender
+from scizor_sidecar.outage_book import OutageBook
 from scizor_sidecar.pipeline import FeedPipeline, Listener, Window
 from scizor_sidecar.spool import Spool
 from scizor_sidecar.warm_writer import WarmWriter
@@ -232,3 +234,27 @@ def test_where_no_trades_are_told_bars_of_another_provider_take_their_place(
         3: (99.0, BarState.PROVISIONAL, "finnhub"),
         4: (99.0, BarState.CLOSED, "finnhub"),
     }
+
+
+def test_an_outage_whose_reason_holds_what_postgresql_does_not_keep_is_written(
+    platform: Platform,
+):
+    platform.now = lambda: START + timedelta(hours=1)
+    noon = int(START.timestamp()) * MICROSECONDS
+    instrument, _ = platform.reference.ensure("crypto", "BTC/USD")
+    stream = Stream("crypto", "BTC/USD", instrument.instrument_id)
+    hole = Hole(1, "kraken", "crypto", {stream: noon}, noon + MINUTE_US, "closed: \0bye")
+
+    async def play() -> None:
+        book, halts = OutageBook(platform), HaltBook(platform)
+        book.ended(hole)
+        halts.begin("kraken", stream, noon, "no \0news")
+        await book.flush()
+        await halts.flush()
+
+    asyncio.run(play())
+
+    assert [row["reason"] for row in outages(platform)] == ["closed: bye"]
+    with platform.warehouse.connect() as connection:
+        rows = connection.execute("SELECT note FROM quality.halts").fetchall()
+    assert [row["note"] for row in rows] == ["no news"]

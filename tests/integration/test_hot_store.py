@@ -209,6 +209,26 @@ def test_bars_of_before_come_from_the_database(
     run(platform, work)
 
 
+def test_a_bar_that_trades_are_missing_of_becomes_what_the_database_knows_for_good(
+    platform: Platform, btc: Stream, tmp_path: Path
+) -> None:
+    store(platform, tmp_path, bars(btc, 0, 3))
+
+    async def work(setup: Setup) -> None:
+        running = asyncio.ensure_future(setup.writer.run())
+        setup.writer.on_window(
+            window(
+                # Of the same source: the copy is newer than what is stored.
+                closed(btc, NOON, close=99.0, state=BarState.REVISED),
+                closed(btc, NOON + MINUTE, close=50.0, state=BarState.PROVISIONAL),
+            )
+        )
+        await eventually(lambda: setup.closes() == [99, 101, 102])
+        running.cancel()
+
+    run(platform, work)
+
+
 def test_the_last_quote_and_the_newest_indicators_are_there(
     platform: Platform, btc: Stream
 ) -> None:
@@ -305,5 +325,53 @@ def test_a_window_is_read_from_the_hot_store_only_where_the_feed_was_there_all_t
         setup.writer.on_state("kraken", FeedState.WAITING, "cut", NOON + 5 * MINUTE)
         await setup.writer.flush()
         assert tier(2) == ("warm", 0)
+
+    run(platform, work)
+
+
+def test_a_stream_that_comes_back_later_than_its_feed_is_whole_from_then_on_only(
+    platform: Platform, btc: Stream
+) -> None:
+    data = MarketData(platform)
+
+    def tier(start: int) -> tuple[str, int]:
+        since = datetime.fromtimestamp((NOON + start * MINUTE) / 1e6, UTC)
+        frame = data.bars("BTC/USD", "1m", since, market="crypto")
+        return frame.attrs["tier"], len(frame)
+
+    async def work(setup: Setup) -> None:
+        setup.writer.on_state("kraken", FeedState.CONNECTED, "subscribed", NOON - MINUTE)
+        setup.writer.on_window(bars(btc, 0, 4))
+        # It was not streamed for an hour, of which healing has brought one minute so far.
+        setup.writer.on_window(window(closed(btc, NOON + 60 * MINUTE, state=BarState.PROVISIONAL)))
+        setup.writer.on_window(window(closed(btc, NOON + 4 * MINUTE)))
+        await setup.writer.flush()
+        assert tier(2) == ("warm", 0)
+        setup.writer.on_window(bars(btc, 61, 3))
+        setup.writer.on_window(window(closed(btc, NOON + 5 * MINUTE)))
+        await setup.writer.flush()
+        assert tier(2) == ("warm", 0)
+        assert tier(62) == ("hot", 2)
+
+    run(platform, work)
+
+
+def test_a_window_from_before_the_bars_that_are_kept_is_not_read_from_the_hot_store(
+    platform: Platform, btc: Stream
+) -> None:
+    data = MarketData(platform)
+
+    def tier(start: int) -> tuple[str, int]:
+        since = datetime.fromtimestamp((NOON + start * MINUTE) / 1e6, UTC)
+        frame = data.bars("BTC/USD", "1m", since, market="crypto")
+        return frame.attrs["tier"], len(frame)
+
+    async def work(setup: Setup) -> None:
+        setup.writer.on_state("kraken", FeedState.CONNECTED, "subscribed", NOON - MINUTE)
+        for number in range(0, 700, 7):
+            setup.writer.on_window(bars(btc, number, 7))
+        await setup.writer.flush()
+        assert tier(700 - KEPT_BARS) == ("hot", KEPT_BARS)
+        assert tier(700 - KEPT_BARS - 1) == ("warm", 0)
 
     run(platform, work)

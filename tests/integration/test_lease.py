@@ -96,3 +96,26 @@ def test_a_holder_is_told_that_another_has_taken_over(servers: Endpoints):
         return await held
 
     assert with_two(servers, play) == "another sidecar has taken over"
+
+
+def test_one_that_stands_by_says_so_when_valkey_takes_connections_and_answers_none():
+    async def run() -> str:
+        async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+        port = silent.sockets[0].getsockname()[1]
+        client = redis.asyncio.Redis(port=port)
+        task = asyncio.ensure_future(Lease(client, "any", "any").acquire(heard.set_result))
+        try:
+            async with asyncio.timeout(20):
+                return await heard
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await client.aclose()
+            silent.close()
+
+    assert asyncio.run(run()).startswith("Valkey cannot be asked")

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from scizor_assets import streaming
 from scizor_assets.automation import LAUNCHED_BY
 from scizor_assets.streaming import LIVE_BARS, bars_landed
 from scizor_resources.platform import Platform
@@ -140,3 +141,35 @@ def test_each_market_has_a_place_of_its_own(ticks: Ticks) -> None:
     (request,) = ticks.at(NOON + timedelta(minutes=1))
 
     assert request.job_name == "asx_session"
+
+
+def test_a_market_that_closed_long_ago_holds_up_no_other(
+    ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "_MOST_REPORTS", 3)
+    ticks.report(
+        market="asx",
+        symbols=["CBA"],
+        first_ts="2026-11-19T00:00:00Z",
+        last_ts="2026-11-19T00:01:00Z",
+    )
+    now, asked = NOON, []
+    for _ in range(4):
+        asked.append(len(ticks.at(now)))
+        now += timedelta(minutes=5)
+        ticks.report()
+        ticks.report()
+
+    assert asked == [1, 1, 1, 1]
+
+
+def test_bars_outside_any_session_hold_up_no_other(
+    ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "_MOST_REPORTS", 3)
+    for _ in range(3):
+        ticks.report(market="us", first_ts="2026-11-19T03:00:00Z", last_ts="2026-11-19T03:01:00Z")
+    ticks.report()
+
+    assert not ticks.at(NOON)
+    assert ticks.at(NOON + timedelta(seconds=15))

@@ -8,7 +8,9 @@ import pytest
 from scizor_core.instruments import WatchlistEntry
 from scizor_resources.errors import WarehouseAway
 from scizor_resources.platform import Platform
+from scizor_sidecar import subscriptions
 from scizor_sidecar.feeds.base import Feed, FeedLimits, Stream
+from scizor_sidecar.feeds.connection import FeedState
 from scizor_sidecar.pipeline import FeedPipeline
 from scizor_sidecar.subscriptions import Name, Subscriptions
 from tests.integration.helpers import execute
@@ -197,3 +199,43 @@ def test_symbols_may_be_chosen(platform: Platform, watch: Callable[..., None]) -
     streaming.refresh()
 
     assert streaming.of("kraken") == ["ETH/USD"]
+
+
+def test_a_feed_that_was_refused_takes_nothing_from_the_one_that_stands_in_for_it(
+    platform: Platform, watch: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch("BTC/USD")
+    streaming = Streaming(platform)
+    streaming.refresh()
+    kraken = streaming.pipelines["kraken"]
+    kraken.connecting()
+    kraken.disconnected(FeedState.REFUSED, "the key is wrong")
+    streaming.refresh()
+    # After its pause there is nothing for it to do.
+    kraken.disconnected(FeedState.IDLE, "nothing is to be streamed")
+
+    streaming.refresh()
+    stays = streaming.of("coinbase")
+    monkeypatch.setattr(subscriptions, "REFUSED_SECONDS", 0)
+    streaming.refresh()
+
+    assert stays == ["BTC/USD"]
+    assert streaming.of("kraken") == ["BTC/USD"]
+
+
+def test_a_feed_that_was_refused_and_has_no_other_beside_it_is_tried_again(
+    platform: Platform, watch: Callable[..., None]
+) -> None:
+    watch("CBA", market="asx")
+    streaming = Streaming(platform)
+    streaming.refresh()
+    ibkr = streaming.pipelines["ibkr"]
+    ibkr.connecting()
+    ibkr.disconnected(FeedState.REFUSED, "another session")
+    streaming.refresh()
+    left = streaming.of("ibkr")
+    ibkr.disconnected(FeedState.IDLE, "nothing is to be streamed")
+
+    streaming.refresh()
+
+    assert (left, streaming.of("ibkr")) == ([], ["CBA"])

@@ -16,6 +16,7 @@ from scizor_core.stream.guards import SessionClock
 from scizor_core.stream.trades import make_batch
 from scizor_resources.platform import Platform
 from scizor_resources.stores.tables import BARS
+from scizor_sidecar import warm_writer
 from scizor_sidecar.feeds.base import Stream
 from scizor_sidecar.live_indicators import IndicatorValues
 from scizor_sidecar.pipeline import Window
@@ -290,6 +291,68 @@ def test_where_the_disk_is_full_too_bars_wait_in_memory(
     setup = run(platform, tmp_path, play, limit_bytes=10)
 
     assert (setup.bars("ts"), setup.writer.lost_bars) == ([(at(0),)], 0)
+
+
+def test_where_the_disk_is_full_too_indicators_and_refused_trades_wait_with_the_bars(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    engine = BarEngine()
+    engine.add_symbol(SessionClock(get_calendar("crypto")))
+    intake = engine.process(make_batch([0], [NOON], [-1.0], [1.0]), NOON)
+    values = IndicatorValues(btc, "1m", NOON, 20_514, "kraken", np.full(30, 1.5), 7, is_final=True)
+
+    async def play(setup: Setup) -> None:
+        refuse_writes(setup)
+        setup.writer.on_window(window(closed(btc, NOON)))
+        setup.writer.on_indicators([values])
+        setup.writer.on_window(Window("kraken", [btc], [], [], [], intake, (0, 0)))
+        await setup.writer.flush()
+        allow_writes(setup)
+        await setup.writer.flush()
+
+    setup = run(platform, tmp_path, play, limit_bytes=10)
+
+    assert setup.ask("SELECT count(*) FROM market.indicators") == [(1,)]
+    assert setup.ask("SELECT count(*) FROM quality.quarantine") == [(1,)]
+
+
+def test_the_watermark_stays_before_a_bar_that_was_lost_until_it_is_made_again(
+    platform: Platform, tmp_path: Path, btc: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warm_writer, "MOST_BARS", 1)
+    marks = []
+
+    async def play(setup: Setup) -> None:
+        refuse_writes(setup)
+        setup.writer.on_window(window(closed(btc, NOON), closed(btc, NOON + MINUTE)))
+        await setup.writer.flush()
+        allow_writes(setup)
+        await setup.writer.flush()
+        marks.append(setup.until["BTC/USD"])
+        setup.writer.on_window(window(closed(btc, NOON)))
+        await setup.writer.flush()
+        marks.append(setup.until["BTC/USD"])
+
+    setup = run(platform, tmp_path, play, limit_bytes=10)
+
+    assert setup.writer.lost_bars == 1
+    assert marks == [NOON, NOON + 2 * MINUTE]
+
+
+def test_the_watermark_stays_before_a_bar_that_became_provisional_while_it_was_stored(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    async def play(setup: Setup) -> None:
+        setup.writer.on_window(window(closed(btc, NOON), closed(btc, NOON + MINUTE)))
+        storing = asyncio.ensure_future(setup.writer.flush())
+        await asyncio.sleep(0)
+        assert setup.writer.waiting == 0
+        setup.writer.on_window(window(closed(btc, NOON, state=BarState.PROVISIONAL)))
+        await storing
+
+    setup = run(platform, tmp_path, play)
+
+    assert setup.until == {"BTC/USD": NOON}
 
 
 def test_refused_trades_are_quarantined_up_to_a_limit_and_counted_beyond(

@@ -53,3 +53,13 @@ def test_a_market_may_be_left_out() -> None:
 def test_without_any_feed_it_says_what_to_set() -> None:
     with pytest.raises(ConfigError, match="SCIZOR_STREAM_ASX"):
         feeds(chain_crypto="simulated", chain_asx="simulated", chain_us="simulated")
+
+
+def test_a_feed_that_is_not_set_up_is_named() -> None:
+    endpoints = Endpoints("postgresql://nobody@127.0.0.1/none", "redis://127.0.0.1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCIZOR_STREAM_CRYPTO", "kraken")
+        platform = Platform(load_settings(), endpoints)
+
+    with pytest.raises(ConfigError, match="krakn"):
+        chosen_feeds(platform, frozenset({"kraken", "krakn"}))

@@ -3,14 +3,17 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from rich.console import Console
 
+from scizor_cli import supervisor
 from scizor_cli.supervisor import MAX_RESTARTS_PER_MINUTE, Supervisor
 from scizor_resources.errors import ServerError
 
@@ -139,3 +142,17 @@ def test_what_a_process_leaves_behind_is_ended_with_it(watched: Watched) -> None
     watched.check()
 
     left.wait(10)
+
+
+def test_ends_of_long_ago_do_not_count(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched.start(DIES)
+    for _ in range(MAX_RESTARTS_PER_MINUTE):
+        watched.wait()
+        watched.check()
+    watched.wait()
+    now = time.monotonic() + 3600
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: now))
+
+    watched.check()
+
+    assert len(watched.said) == MAX_RESTARTS_PER_MINUTE + 1

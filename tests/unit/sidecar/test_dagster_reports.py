@@ -24,12 +24,15 @@ class Webserver:
         self.types: set[str] = set()
         self.is_away = False
         self.status = 200
+        self.refuses = ""
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if self.is_away:
             raise httpx.ConnectError("connection refused")
+        asset = request.url.path.removeprefix("/report_asset_materialization/")
+        if asset == self.refuses:
+            return httpx.Response(500)
         if self.status == 200:
-            asset = request.url.path.removeprefix("/report_asset_materialization/")
             self.types.add(request.headers["content-type"])
             self.told.append((asset, json.loads(request.content)["metadata"]))
         return httpx.Response(self.status, text="{}")
@@ -90,6 +93,7 @@ def test_trades_and_the_bars_that_are_stored_are_told(tmp_path: Path):
     assert (bars["bars"], bars["symbols"]) == (2, ["BTC/USD", "ETH/USD"])
     assert bars["first_ts"] == bars["last_ts"] == "2026-03-02T12:00:00Z"
     assert bars["timeframes"] == ["1m"]
+    assert ticks["feeds"] == bars["feeds"] == ["kraken"]
 
 
 def test_the_content_type_is_the_one_that_dagster_takes(tmp_path: Path):
@@ -154,3 +158,92 @@ def test_what_is_left_at_the_end_is_told_by_the_next_process(tmp_path: Path):
     play(tmp_path, ends)
 
     assert [told["trades"] for told in of(play(tmp_path, begins), "streaming/live_ticks")] == [1]
+
+
+def test_what_was_told_is_not_told_again_because_the_rest_was_refused(tmp_path: Path):
+    async def act(played: Played, webserver: Webserver) -> None:
+        webserver.refuses = "streaming/live_bars"
+        played.trade(1)
+        played.pipeline.step()
+        played.close_first_minute()
+        played.reports.stored_until(BTC, played.noon + 60 * SECOND)
+        await played.reports.tell()
+        webserver.refuses = ""
+        await played.reports.tell()
+
+    webserver = play(tmp_path, act)
+
+    assert [told["trades"] for told in of(webserver, "streaming/live_ticks")] == [1]
+    assert [told["bars"] for told in of(webserver, "streaming/live_bars")] == [1]
+
+
+def test_what_an_earlier_process_left_is_told_once_though_the_next_is_killed(tmp_path: Path):
+    async def ends(played: Played, webserver: Webserver) -> None:
+        webserver.is_away = True
+        played.trade(1)
+        played.pipeline.step()
+        await played.reports.flush()
+
+    async def is_killed(played: Played, _: Webserver) -> None:
+        await played.reports.tell()
+
+    play(tmp_path, ends)
+    play(tmp_path, is_killed)
+
+    assert play(tmp_path, is_killed).told == []
+
+
+def test_bars_that_are_on_disk_at_the_end_are_told_when_the_next_process_stores_them(
+    tmp_path: Path,
+):
+    async def ends(played: Played, _: Webserver) -> None:
+        played.trade(1)
+        played.pipeline.step()
+        played.close_first_minute()
+        await played.reports.flush()
+
+    async def begins(played: Played, _: Webserver) -> None:
+        await played.reports.tell()
+        played.reports.stored_until(BTC, played.noon + 60 * SECOND)
+        await played.reports.tell()
+
+    play(tmp_path, ends)
+
+    assert [
+        (told["bars"], told["symbols"])
+        for told in of(play(tmp_path, begins), "streaming/live_bars")
+    ] == [(1, ["BTC/USD"])]
+
+
+def test_what_is_stored_in_the_last_moment_is_told(tmp_path: Path):
+    async def act(played: Played, _: Webserver) -> None:
+        async def store() -> None:
+            played.reports.stored_until(BTC, played.noon + 60 * SECOND)
+
+        played.reports.settled = store
+        played.trade(1)
+        played.pipeline.step()
+        played.close_first_minute()
+        await played.reports.flush()
+
+    assert [told["bars"] for told in of(play(tmp_path, act), "streaming/live_bars")] == [1]
+
+
+def test_a_disk_that_takes_nothing_does_not_end_the_telling(tmp_path: Path):
+    async def ends(played: Played, webserver: Webserver) -> None:
+        webserver.is_away = True
+        played.trade(1)
+        played.pipeline.step()
+        await played.reports.flush()
+
+    async def begins(played: Played, _: Webserver) -> None:
+        file = tmp_path / "reports.json"
+        file.unlink()
+        # What cannot be unlinked nor written stands for a disk that takes nothing.
+        file.mkdir()
+        await played.reports.tell()
+        assert "reports.json" in played.reports.problem
+
+    play(tmp_path, ends)
+
+    assert len(of(play(tmp_path, begins), "streaming/live_ticks")) == 1

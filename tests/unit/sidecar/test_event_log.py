@@ -83,3 +83,19 @@ def test_cut_off_at_any_byte_the_events_before_are_whole_and_numbers_do_not_repe
         log = logged(folder, lambda each: each.on_state("kraken", FeedState.IDLE, "", 1))
         versions = [event.version for event in log.replay()]
         assert versions == list(range(1, len(versions) + 1))
+
+
+def test_events_whose_writing_was_cancelled_at_the_end_stand_in_the_log_once(tmp_path: Path):
+    async def play() -> EventLog:
+        log = EventLog(tmp_path, now_us=lambda: 0)
+        three_bars(log)
+        writing = asyncio.ensure_future(log.flush())
+        await asyncio.sleep(0)
+        writing.cancel()
+        await log.flush()
+        log.close()
+        return log
+
+    log = asyncio.run(play())
+
+    assert [event.version for event in log.replay()] == [1, 2, 3]

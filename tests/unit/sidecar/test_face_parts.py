@@ -10,7 +10,7 @@ from scizor_core.errors import InvalidInputError
 from scizor_sidecar.face.answers import moment
 from scizor_sidecar.face.docs_page import docs_page
 from scizor_sidecar.face.guard import Gatekeeper
-from scizor_sidecar.face.server import frame_header
+from scizor_sidecar.face.server import frame_header, is_open_to_others
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65_535, 65_536, 300_000])
@@ -66,6 +66,23 @@ def test_a_page_of_another_origin_is_told_apart(headers: dict[str, str], same: b
 def test_what_is_not_the_key_opens_nothing(headers: dict[str, str]):
     assert not Gatekeeper(SecretStr("key")).has_key(headers)
     assert not Gatekeeper(None).has_key(headers)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_open"),
+    [
+        ("127.0.0.1", False),
+        ("127.0.0.2", False),
+        ("::1", False),
+        ("localhost", False),
+        ("0.0.0.0", True),  # noqa: S104  # that is what is told apart
+        ("::", True),
+        ("192.168.1.20", True),
+        ("box.lan", True),
+    ],
+)
+def test_an_address_that_other_machines_reach_is_told_apart(host: str, is_open: bool):
+    assert is_open_to_others(host) is is_open
 
 
 def test_a_time_is_a_date_or_has_an_offset():

@@ -1,10 +1,16 @@
 """Latencies and uptime: the figures of the sidecar that are not mere counts."""
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 
+from scizor_sidecar.feeds.connection import FeedState
 from scizor_sidecar.latency import Latency, bucket_names
+from scizor_sidecar.metrics import Metrics
+from scizor_sidecar.pipeline import FeedPipeline
 from scizor_sidecar.uptime import Uptime
+from tests.unit.sidecar.fakes import BTC, Clock
 
 
 def test_percentiles_are_those_of_the_values_within_five_percent():
@@ -91,3 +97,19 @@ def test_nor_does_the_time_in_which_the_market_was_closed_meanwhile():
     later.go_on(earlier.as_json(), 104, lambda _feed, _minute: False)
 
     assert later.percent("ibkr", 104) == 100
+
+
+def test_a_feed_that_has_nothing_to_stream_is_neither_up_nor_down():
+    clock = Clock()
+    pipeline = FeedPipeline("kraken", [], clock.now)
+    metrics = Metrics({"kraken": pipeline}, clock.now, monotonic=clock.monotonic)
+    pipeline.number(BTC)
+    pipeline.connected()
+    clock.at += timedelta(seconds=30)
+    metrics.sample(30)
+    # Its instruments went to another feed.
+    pipeline.disconnected(FeedState.IDLE, "nothing is to be streamed")
+    clock.at += timedelta(seconds=30)
+    metrics.sample(30)
+
+    assert metrics.state()["feeds"]["kraken"]["uptime_percent"] == 100

@@ -15,7 +15,7 @@ import pytest
 
 from scizor_core.stream.engine import BarState
 from scizor_core.stream.trades import MICROSECONDS
-from scizor_resources.errors import AuthError, TransientError
+from scizor_resources.errors import AuthError, TransientError, WarehouseAway
 from scizor_resources.platform import Platform
 from scizor_resources.trades.base import Listed, TradeColumns
 from scizor_sidecar.feeds.base import Stream
@@ -321,6 +321,9 @@ def test_the_first_quarter_of_an_hour_of_a_feed_that_replays_an_old_day_is_whole
     )
     scene.pipeline.step()
     scene.heal()
+    # A minute that forms is not given out twice in one instant.
+    clock.at += timedelta(seconds=1)
+    scene.pipeline.step()
 
     assert minutes(scene) == bars_of(scene.world, 1e9)
 
@@ -562,3 +565,165 @@ def test_a_stream_that_is_wanted_again_has_bars_that_end(scenes: Any):
     assert {scene.bars.states["ETH/USD", "1m", minute] for minute in range(15, 24)} == {
         BarState.CLOSED
     }
+
+
+def test_bars_end_after_a_restart_while_postgresql_is_away(scenes: Any):
+    world = {BTC: every(7, 60)}
+    first = scenes(world)
+    first.connect()
+    first.play(1_100)
+    first.heal()
+    first.journal.stored_until(BTC, NOON + 17 * MINUTE)
+    first.heal()
+
+    second = scenes(world, first.clock)
+    second.sent = first.sent
+    second.connect()
+    second.play(1_200)
+    # Its platform has no PostgreSQL: what it asks for is refused.
+    second.healer._cares["kraken"].work._mender.stored_minutes = _no_postgresql  # noqa: SLF001
+    second.heal()
+    second.play(1_500)
+
+    assert minutes(second) == bars_of(world, 1_500, first_minute=15)
+    assert {second.bars.states["BTC/USD", "1m", minute] for minute in range(15, 24)} == {
+        BarState.CLOSED
+    }
+
+
+def _no_postgresql(*_: Any) -> Any:
+    raise WarehouseAway("PostgreSQL is away")
+
+
+def test_the_minute_in_which_a_stream_is_left_is_not_told_as_whole(scenes: Any):
+    scene = scenes({BTC: every(7, 60), ETH: every(7, 60)})
+    scene.connect()
+    scene.play(200)
+    scene.heal()
+    scene.wanted = frozenset({BTC})
+    scene.heal()
+    scene.play(320)
+
+    assert scene.bars.states["ETH/USD", "1m", 2] is BarState.CLOSED
+    assert scene.bars.states["ETH/USD", "1m", 3] is BarState.PROVISIONAL
+    assert scene.bars.states["ETH/USD", "5m", 0] is BarState.PROVISIONAL
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_stream_may_be_left_while_it_is_filled(scenes: Any, fails: bool):
+    scene = scenes({BTC: every(7, 60), ETH: every(7, 60)})
+    scene.connect()
+    scene.play(200)
+    scene.heal()
+    scene.cut()
+    scene.play(310)
+    scene.connect()
+    scene.play(320)
+    tell = scene.history.fetch_trades
+
+    def left_meanwhile(stream: Listed, start_us: int, end_us: int) -> TradeColumns:
+        if stream == BTC:
+            scene.wanted = frozenset({ETH})
+            scene.healer._leave(scene.healer._cares["kraken"], [("crypto", "BTC/USD")])  # noqa: SLF001
+            if fails:
+                raise AuthError("no", provider="kraken")
+        return tell(stream, start_us, end_us)
+
+    scene.history.fetch_trades = left_meanwhile
+    scene.heal()
+
+    assert scene.journal.holes == []
+    eth = {key: bar for key, bar in minutes(scene).items() if key[0] == "ETH/USD"}
+    assert eth == bars_of({ETH: scene.world[ETH]}, 320)
+
+
+def test_a_stream_may_be_left_while_its_quarters_are_made_anew(scenes: Any):
+    scene = scenes({BTC: every(7, 60)})
+    scene.connect()
+    scene.play(2_000)
+    scene.heal()
+    for minute in (0, 15):
+        scene.healer.refetch("kraken", BTC, NOON + minute * MINUTE)
+    scene.history.asked.clear()
+    tell = scene.history.fetch_trades
+
+    def left_meanwhile(stream: Listed, start_us: int, end_us: int) -> TradeColumns:
+        scene.healer._cares["kraken"].work.leave(BTC)  # noqa: SLF001  # as the healer does
+        return tell(stream, start_us, end_us)
+
+    scene.history.fetch_trades = left_meanwhile
+    scene.heal()
+
+    assert len(scene.history.asked) == 1
+
+
+def test_a_trade_taken_back_while_its_quarter_is_made_anew_leaves_its_bar_too(scenes: Any):
+    scene = scenes({BTC: every(7, 30)})
+    scene.connect()
+    scene.play(1_000)
+    scene.heal()
+    tell = scene.history.fetch_trades
+
+    def another_meanwhile(stream: Listed, start_us: int, end_us: int) -> TradeColumns:
+        scene.history.fetch_trades = tell
+        answer = tell(stream, start_us, end_us)
+        del scene.world[BTC][30]
+        scene.healer.refetch("kraken", BTC, NOON + 210 * MICROSECONDS)
+        return answer
+
+    scene.history.fetch_trades = another_meanwhile
+    del scene.world[BTC][20]
+    scene.healer.refetch("kraken", BTC, NOON + 140 * MICROSECONDS)
+    scene.heal()
+    scene.heal()
+
+    assert minutes(scene) == bars_of(scene.world, 1_000)
+
+
+def test_what_is_healed_after_a_long_absence_begins_with_a_whole_quarter(scenes: Any):
+    world = {BTC: every(7, 26 * 60)}
+    first = scenes(world)
+    first.connect()
+    first.play(60)
+    first.heal()
+    first.journal.stored_until(BTC, NOON + MINUTE)
+    first.clock.at = START + timedelta(hours=24, minutes=7, seconds=20)
+
+    second = scenes(world, first.clock, most=20_000)
+    second.sent[BTC] = sum(each[0] < 24 * 3600 + 440 for each in world[BTC])
+    second.healer._care("kraken").work._mender.stored_minutes = lambda *_: {}  # noqa: SLF001
+    second.connect()
+    second.play(24 * 3600 + 500)
+    second.heal()
+
+    above = {key[2]: bar for key, bar in second.bars.last.items() if key[1] == "15m"}
+    assert min(above) <= 15
+    assert {first: bars_above(world, first, 15) for first in above if first < 1440} == {
+        first: bar for first, bar in above.items() if first < 1440
+    }
+
+
+def bars_above(world: World, first: int, count: int) -> tuple[Any, ...]:
+    """Return the bar that all trades of BTC in some minutes make."""
+    prices = [p for s, p in world[BTC] if first * 60 <= s < (first + count) * 60]
+    return prices[0], max(prices), min(prices), prices[-1], float(len(prices)), len(prices)
+
+
+def test_what_a_stream_traded_while_it_was_not_wanted_is_filled_when_it_is_again(scenes: Any):
+    quiet = [each for each in every(7, 60) if not 180 <= each[0] < 400]
+    scene = scenes({BTC: every(7, 60), ETH: quiet})
+    scene.connect()
+    scene.play(300)
+    scene.heal()
+    scene.journal.stored_until(ETH, NOON + 3 * MINUTE)
+    scene.healer._cares["kraken"].work._mender.stored_minutes = lambda *_: {}  # noqa: SLF001
+    scene.wanted = frozenset({BTC})
+    scene.heal()
+    scene.play(1_000)
+    scene.heal()
+    scene.wanted = frozenset({BTC, ETH})
+    scene.heal()
+    scene.play(1_100)
+    scene.heal()
+
+    assert minutes(scene) == bars_of(scene.world, 1_100)

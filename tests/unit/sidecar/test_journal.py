@@ -110,6 +110,7 @@ def test_quiet_minutes_count_as_stored_when_all_that_came_is(
 ):
     journal = opened(tmp_path)
     journal.stored_until(BTC, T)
+    journal.follow("kraken", [BTC])
     if last is not None:
         journal.trade_seen("kraken", BTC, LastTrade(last))
     journal.heard("kraken", T + 50 * MINUTE)
@@ -129,3 +130,38 @@ def test_the_begin_of_a_stream_changes_nothing_where_it_is_known_already(
     journal.begin(BTC, T + 10 * MINUTE)
 
     assert journal.whole_until("kraken", BTC) == T
+
+
+def test_what_a_feed_hears_says_nothing_of_streams_that_it_does_not_have(
+    tmp_path: Path, opened: Open
+):
+    journal = opened(tmp_path)
+    for stream in (BTC, ETH):
+        journal.stored_until(stream, T)
+    journal.follow("kraken", [BTC, ETH])
+    journal.heard("kraken", T + 20 * MINUTE)
+    journal.leave("kraken", ETH)
+    journal.heard("kraken", T + 50 * MINUTE)
+
+    assert journal.whole_until("kraken", BTC) == T + 49 * MINUTE
+    assert journal.whole_until("kraken", ETH) == T + 19 * MINUTE
+    # Another feed's symbols are none of its own.
+    journal.heard("binance", T + 80 * MINUTE)
+    assert journal.whole_until("binance", ETH) == T + 19 * MINUTE
+
+
+def test_after_a_kill_a_feed_has_no_stream_until_it_is_told(tmp_path: Path, opened: Open):
+    journal = opened(tmp_path)
+    journal.stored_until(BTC, T)
+    journal.follow("kraken", [BTC])
+    journal.heard("kraken", T + 20 * MINUTE)
+    journal.write()
+    found = []
+    for later in (50, 80):
+        again = opened(tmp_path)
+        found.append(again.whole_until("kraken", BTC))
+        again.heard("kraken", T + later * MINUTE)
+        again.write()
+        found.append(again.whole_until("kraken", BTC))
+
+    assert found == [T + 19 * MINUTE] * 4

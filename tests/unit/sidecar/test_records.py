@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,19 @@ def test_a_record_too_long_is_refused_and_leaves_nothing(tmp_path: Path):
         with pytest.raises(ValueError, match="longer than"):
             file.append(bytes(LONGEST_RECORD + 1))
         assert file.size == 0
+
+
+def test_of_a_record_that_the_disk_does_not_take_nothing_stays(tmp_path: Path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with RecordFile(tmp_path / "log") as file:
+        file.append(b"one")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                file.append(bytes(100))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert read(tmp_path / "log") == [b"one"]
+        file.append(b"two")
+
+    assert read(tmp_path / "log") == [b"one", b"two"]

@@ -1,0 +1,44 @@
+"""What waits for PostgreSQL: kept while it is away, and never held up for good by a refusal."""
+
+import asyncio
+from collections.abc import Callable
+
+from scizor_resources.errors import WarehouseAway, WarehouseError
+from scizor_sidecar.later import WriteLater
+
+
+def made_of(*changes: Callable[[], object]) -> WriteLater:
+    """Return a queue with those changes after PostgreSQL was tried a hundred times."""
+    later = WriteLater()
+    for each in changes:
+        later.add(each)
+
+    async def play() -> None:
+        for _ in range(100):
+            await later.flush()
+
+    asyncio.run(play())
+    return later
+
+
+def fail_with(error: Exception) -> Callable[[], object]:
+    def change() -> None:
+        raise error
+
+    return change
+
+
+def test_a_change_that_is_refused_for_good_holds_up_no_other():
+    done: list[str] = []
+
+    later = made_of(fail_with(WarehouseError("no such column")), lambda: done.append("second"))
+
+    assert (done, later.refused) == (["second"], 1)
+
+
+def test_while_postgresql_is_away_all_changes_wait_in_order():
+    done: list[str] = []
+
+    later = made_of(fail_with(WarehouseAway("away")), lambda: done.append("second"))
+
+    assert (done, later.refused) == ([], 0)
