@@ -9,13 +9,14 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from scizor_core.markets import MARKETS, PriceSteps
 from scizor_core.sessions import get_calendar
+from scizor_core.sources import sampled as sampled_source
 from scizor_core.stream.engine import LATENESS_US, BarEngine, BarState, Intake, LiveBar
 from scizor_core.stream.guards import Limits, SessionClock, Verdict, judge_quote
 from scizor_core.stream.minutes import MINUTE_US
@@ -34,6 +35,10 @@ REST_SECONDS = 0.003
 FORMING_SECONDS = 0.02
 #: Bars of 5m and 15m that still form come more rarely: each is put together anew of its minutes.
 ABOVE_SECONDS = 0.05
+_PHASES = 8
+#: So many minutes that are made of samples are noted before those are forgotten that make no bars
+#: any more.
+_MOST_SAMPLED = 4096
 #: Minutes end by the clock where no trade comes: so often is it looked at.
 TIMER_SECONDS = 0.25
 
@@ -162,8 +167,14 @@ class FeedPipeline:
         self.told_by: dict[tuple[int, int], str] = {}
         #: Market and symbol -> why the provider does not serve it.
         self.rejections: dict[tuple[str, str], str] = {}
+        #: Market and symbol of the instruments of whose trades only a sample comes.
+        self.sampled: frozenset[tuple[str, str]] = frozenset()
+        #: Market and symbol -> why the order book that is wanted does not come.
+        self.without_book: dict[tuple[str, str], str] = {}
         #: Takes halts and trades that are taken back.
         self.notices: NoticeSink | None = None
+        #: Number and start of the minutes that hold trades of a sample.
+        self._sampled_minutes: set[tuple[int, int]] = set()
         self._numbers: dict[tuple[str, str], int] = {}
         self._clocks = {name: SessionClock(get_calendar(name)) for name in MARKETS}
         self._waiting: list[TradeBatch] = []
@@ -173,11 +184,11 @@ class FeedPipeline:
         self._first_at = self._last_at = 0
         self._heard = monotonic()
         self._newest_heard = monotonic()
-        self._above_at = float("-inf")
         #: Number -> when its last trade came, microseconds UTC.
         self._came: dict[int, int] = {}
         #: Number -> when a minute that forms was given out last, if that is not long ago.
         self._given: dict[int, float] = {}
+        self._given_above: dict[int, float] = {}
         self._work = asyncio.Event()
         self._space = asyncio.Event()
         self._space.set()
@@ -235,6 +246,8 @@ class FeedPipeline:
         if not len(ts):
             return
         numbers = [self.number(stream) for stream in streams]
+        if self.sampled:
+            self._note_samples(streams, numbers, ts)
         self.take(make_batch(numbers, ts, price, size, trade_id, condition))
 
     def take(self, batch: TradeBatch) -> None:
@@ -294,6 +307,11 @@ class FeedPipeline:
         """Note that the provider does not serve an instrument."""
         self.rejections[stream.market, stream.symbol] = why
 
+    def limited(self, sampled: Collection[Stream], without_book: Mapping[Stream, str]) -> None:
+        """Note of which instruments less comes than is wanted."""
+        self.sampled = frozenset((each.market, each.symbol) for each in sampled)
+        self.without_book = {(each.market, each.symbol): why for each, why in without_book.items()}
+
     def halted(self, stream: Stream, ts: int, reason: str) -> None:
         """Hand on that trading of an instrument has been stopped."""
         if self.notices is not None:
@@ -323,6 +341,23 @@ class FeedPipeline:
             self._numbers[key] = found
             self.streams.append(stream)
         return found
+
+    def mark_minute(self, number: int, start: int, *, is_sampled: bool) -> None:
+        """Note of a minute that was not made of live trades whether it is one of a sample."""
+        (self._sampled_minutes.add if is_sampled else self._sampled_minutes.discard)((number, start))
+
+    def _note_samples(
+        self, streams: Sequence[Stream], numbers: Sequence[int], ts: Sequence[int]
+    ) -> None:
+        self._sampled_minutes |= {
+            (number, at - at % MINUTE_US)
+            for stream, number, at in zip(streams, numbers, ts, strict=True)
+            if (stream.market, stream.symbol) in self.sampled
+        }
+        if len(self._sampled_minutes) > _MOST_SAMPLED:
+            self._sampled_minutes = {
+                each for each in self._sampled_minutes if self.engine.keeps(*each)
+            }
 
     @property
     def feed_time(self) -> int:
@@ -409,28 +444,25 @@ class FeedPipeline:
         if last:
             return self.engine.changed()
         now = self._monotonic()
-        self._given = {
-            number: at for number, at in self._given.items() if now - at < FORMING_SECONDS
-        }
-        bars = self.engine.changed(forming_above=self._above_is_due(now), resting=self._given)
+        self._given = _not_long_ago(self._given, now, FORMING_SECONDS)
+        self._given_above = _not_long_ago(self._given_above, now, ABOVE_SECONDS)
+        bars = self.engine.changed(resting=self._given, resting_above=self._given_above)
         for bar in bars:
-            if bar.state is BarState.FORMING and bar.timeframe == "1m":
-                self._given[bar.symbol] = now
+            if bar.state is BarState.FORMING:
+                given = self._given if bar.timeframe == "1m" else self._given_above
+                given[bar.symbol] = now
         return bars
 
-    def _above_is_due(self, now: float) -> bool:
-        if now - self._above_at < ABOVE_SECONDS:
-            return False
-        self._above_at = now
-        return True
-
     def _source_of(self, bar: LiveBar) -> str:
-        """Return who a bar is of: the feed, and those who told minutes in its place."""
-        if not self.told_by:
+        """Return who a bar is of: the feed, and those who told minutes in its place.
+
+        A part that is a sample makes all that is the feed's a sample.
+        """
+        if not self.told_by and not self._sampled_minutes:
             return self.feed
-        minutes = range(bar.start, bar.end, MINUTE_US)
-        found = {self.told_by.get((bar.symbol, start), self.feed) for start in minutes}
-        return "+".join(sorted(found))
+        minutes = {(bar.symbol, start) for start in range(bar.start, bar.end, MINUTE_US)}
+        own = self.feed if self._sampled_minutes.isdisjoint(minutes) else sampled_source(self.feed)
+        return "+".join(sorted({self.told_by.get(each, own) for each in minutes}))
 
     def process(self, batch: TradeBatch, *, healing: bool = False) -> Intake:
         """Take trades through the engine and count what becomes of them."""
@@ -466,6 +498,18 @@ class FeedPipeline:
 
     def _now_us(self) -> int:
         return int(self._now().timestamp() * MICROSECONDS)
+
+
+def _not_long_ago(given: Mapping[int, float], now: float, seconds: float) -> dict[int, float]:
+    """Return those of the instruments that still rest.
+
+    Not all rest equally long: what began in one pass shall not come in one pass for ever.
+    """
+    return {
+        number: at
+        for number, at in given.items()
+        if now - at < seconds * (1 + number % _PHASES / _PHASES)
+    }
 
 
 def bars_by_stream(bars: Iterable[StreamedBar]) -> Mapping[Stream, list[StreamedBar]]:

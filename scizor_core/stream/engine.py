@@ -382,14 +382,15 @@ class BarEngine:
         """Return the minutes of a symbol that are kept, by their start."""
         return {start: kept.minute for start, kept in self._symbols[number].minutes.items()}
 
-    def changed(self, *, forming_above: bool = True, resting: Container[int] = ()) -> list[LiveBar]:
+    def changed(
+        self, *, resting: Container[int] = (), resting_above: Container[int] = ()
+    ) -> list[LiveBar]:
         """Return each bar that is new or different since the last call, finest first.
 
         Args:
-            forming_above: bars of 5m and 15m that still form, too; else they come with the next
-                call that asks for them.
             resting: symbols whose minutes that still form come with the next call in which they
                 do not rest.
+            resting_above: the same for bars of 5m and 15m that still form.
         """
         keys, self._changed = self._changed, {}
         if resting:
@@ -401,7 +402,8 @@ class BarEngine:
             above = dict.fromkeys((number, start - start % step) for number, start in keys)
             above.update(dict.fromkeys(key[::2] for key in marked if key[1] == timeframe))
             for number, start in above:
-                if not forming_above and start + step > self._symbols[number].closed_until:
+                is_forming = start + step > self._symbols[number].closed_until
+                if is_forming and number in resting_above:
                     self._changed_above[number, timeframe, start] = None
                 elif (bar := self._bar_above(number, timeframe, start)) is not None:
                     out.append(bar)

@@ -144,11 +144,11 @@ def test_forming_bars_above_can_wait_for_the_next_call_and_closed_ones_do_not():
     engine = engine_of()
 
     engine.process(batch_of((1, 10, 1)), LATER)
-    minutes = [(bar.timeframe, bar.state) for bar in engine.changed(forming_above=False)]
+    minutes = [(bar.timeframe, bar.state) for bar in engine.changed(resting_above={0})]
     above = [(bar.timeframe, bar.state) for bar in engine.changed()]
     engine.process(batch_of((250, 11, 1)), LATER)
     engine.close_until(MIDNIGHT + 300 * SECOND)
-    closed = {bar.timeframe: bar for bar in engine.changed(forming_above=False)}
+    closed = {bar.timeframe: bar for bar in engine.changed(resting_above={0})}
 
     assert minutes == [("1m", BarState.FORMING)]
     assert above == [("5m", BarState.FORMING), ("15m", BarState.FORMING)]
