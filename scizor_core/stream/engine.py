@@ -182,17 +182,14 @@ class BarEngine:
         """
         judged = self.guard.judge(batch, now_us, self.newest, healing=healing)
         refused = judged.verdict == Verdict.QUARANTINE
-        good = batch.take(~refused) if refused.any() else batch
-        gone = good.ts < self._forgotten_until[good.symbol]
-        forgotten = good.take(gone)
-        good = good.take(~gone) if len(forgotten) else good
+        good, bad = batch.split(refused)
+        good, forgotten = good.split(good.ts < self._forgotten_until[good.symbol])
         fresh = self._seen.fresh(good, healing=healing)
         repeated = int(len(fresh) - fresh.sum())
         kept = good.take(fresh) if repeated else good
         if len(kept):
             self.newest = max(self.newest, int(kept.ts.max()))
         late = sum(self._add(key, minute) for key, minute in minutes_of(kept).items())
-        bad = batch.take(refused)
         return Intake(
             received=len(batch),
             repeated=repeated,

@@ -158,7 +158,10 @@ class Judgement:
 
     def counts(self) -> dict[str, int]:
         """Return rule -> rows that it decided."""
-        found = np.bincount(self.rule[self.rule >= 0], minlength=len(RULE_NAMES))
+        hit = self.rule >= 0
+        if not hit.any():
+            return {}
+        found = np.bincount(self.rule[hit], minlength=len(RULE_NAMES))
         return {name: int(n) for name, n in zip(RULE_NAMES, found, strict=True) if n}
 
     def counts_by_symbol(self, symbols: Integers) -> dict[tuple[int, str], int]:
@@ -168,6 +171,8 @@ class Judgement:
             symbols: of the rows.
         """
         rows = np.flatnonzero(self.rule >= 0)
+        if not len(rows):
+            return {}
         pairs = zip(symbols[rows].tolist(), self.rule[rows].tolist(), strict=True)
         return {(symbol, RULE_NAMES[rule]): n for (symbol, rule), n in Counter(pairs).items()}
 
@@ -252,12 +257,15 @@ class TradeGuard:
         """
         marks = _Marks(len(batch))
         ts, price, size = batch.ts, batch.price, batch.size
-        marks.mark((ts < _FIRST_TIME) | (ts > _LAST_TIME), "bad_time")
-        marks.mark(~((price > 0) & (price < np.inf)), "bad_price")
-        marks.mark(~((size > 0) & (size < np.inf)), "bad_size")
-        marks.mark(ts > now_us + self.limits.future_us, "future_time")
+        latest = min(now_us + self.limits.future_us, _LAST_TIME)
+        earliest = _FIRST_TIME
         if not healing and newest_us != NO_TIME:
-            marks.mark(ts < newest_us - self.limits.stale_us, "stale_time")
+            earliest = max(newest_us - self.limits.stale_us, _FIRST_TIME)
+        # One question for all rules: nearly always nothing is wrong.
+        sound = (ts >= earliest) & (ts <= latest) & (price > 0) & (price < np.inf)
+        sound &= (size > 0) & (size < np.inf)
+        if not sound.all():
+            self._mark_unsound(batch, now_us, earliest, marks)
         self._mark_outside(batch, marks)
         good = np.flatnonzero(marks.verdict == Verdict.ACCEPT)
         if len(good):
@@ -265,8 +273,20 @@ class TradeGuard:
             self._mark_odd(usable, good, marks)
         return Judgement(marks.verdict, marks.rule)
 
+    def _mark_unsound(self, batch: TradeBatch, now_us: int, earliest: int, marks: _Marks) -> None:
+        ts, price, size = batch.ts, batch.price, batch.size
+        marks.mark((ts < _FIRST_TIME) | (ts > _LAST_TIME), "bad_time")
+        marks.mark(~((price > 0) & (price < np.inf)), "bad_price")
+        marks.mark(~((size > 0) & (size < np.inf)), "bad_size")
+        marks.mark(ts > now_us + self.limits.future_us, "future_time")
+        marks.mark(ts < earliest, "stale_time")
+
     def _mark_outside(self, batch: TradeBatch, marks: _Marks) -> None:
         usable = marks.verdict == Verdict.ACCEPT
+        if len(self._clocks) == 1 and usable.all():
+            outside = ~self._clocks[0].inside(batch.ts)
+            marks.mark(outside, "outside_session")
+            return
         clock_of = self._clock_of[batch.symbol]
         for number, clock in enumerate(self._clocks):
             rows = np.flatnonzero(usable & (clock_of == number))

@@ -65,6 +65,13 @@ class TradeBatch:
             self.condition[rows],
         )
 
+    def split(self, out: Flags) -> tuple["TradeBatch", "TradeBatch"]:
+        """Return the trades where a mask is false, and those where it is true."""
+        if out.any():
+            return self.take(~out), self.take(out)
+        # Nearly always; positions cost a copy of each column, a slice costs nothing.
+        return self, TradeBatch(*(column[:0] for column in vars(self).values()))
+
 
 def run_starts(*columns: Integers) -> Integers:
     """Return the first positions of runs of equal rows, of columns that are not empty."""
