@@ -1,7 +1,8 @@
 """What a client has asked for, what it has got, and what is to be sent to it next."""
 
+import asyncio
 import itertools
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -85,23 +86,16 @@ class Client:
         self.format: Format = "json"
         self.interval_ms = 0
         self.batch = False
-        #: Called when there is something to send, once until it is taken.
-        self.on_work: Callable[[], None] = _nobody
-        self._is_told = False
+        self.work = asyncio.Event()
         self.subscriptions: dict[TopicName, Subscription] = {}
         self._changed: dict[Subscription, None] = {}
         self._told: dict[Hashable, Told] = {}
         self._numbers = itertools.count()
 
-    @property
-    def waiting(self) -> int:
-        """Messages that wait, about."""
-        return len(self._changed) + len(self._told)
-
     def mark(self, subscription: Subscription) -> None:
         """Note that a topic has something for this client."""
         self._changed[subscription] = None
-        self._tell_work()
+        self.work.set()
 
     def unmark(self, subscription: Subscription) -> None:
         """Forget that a topic has something for this client."""
@@ -113,16 +107,10 @@ class Client:
         self._told[("", next(self._numbers)) if key is None else key] = told
         if len(self._told) > _MOST_TOLD:
             del self._told[next(iter(self._told))]
-        self._tell_work()
-
-    def _tell_work(self) -> None:
-        if not self._is_told:
-            self._is_told = True
-            self.on_work()
+        self.work.set()
 
     def take(self) -> Iterator[Outgoing]:
         """Return what is to be sent now, each message as of the moment it is taken."""
-        self._is_told = False
         while self._told:
             key = next(iter(self._told))
             yield Outgoing(self._told.pop(key).encoded(self.format))
@@ -142,10 +130,6 @@ class Client:
                 if left_out:
                     self._counts.trades_left_out += left_out
                     yield Outgoing(encode(_left_out(topic.name.key, left_out), form))
-
-
-def _nobody() -> None:
-    """Tell nobody."""
 
 
 def _left_out(key: str, count: int) -> dict[str, Any]:

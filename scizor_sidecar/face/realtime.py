@@ -36,8 +36,6 @@ STALLED_SECONDS = 15.0
 #: So many messages in a row that cannot be read end a connection.
 MOST_UNREADABLE = 100
 _BATCH_BYTES = 256 * 1024
-#: Messages that are sent at once without looking whether they are taken.
-_FEW = 64
 _TOO_MANY, _REFUSED, _NO_KEY, _STALLED = 1013, 1008, 4401, 4408
 
 
@@ -81,11 +79,6 @@ class _Session:
         self._now, self._keeper = state.now, keeper
         self._is_trusted = not keeper.needs_key or keeper.has_key(websocket.headers)
         self._unreadable = 0
-        self._work = asyncio.Event()
-        #: The writer waits for work; what is quickly done needs no turn of its own.
-        self._is_idle = False
-        self._error: Exception | None = None
-        client.on_work = self._note_work
 
     async def run(self) -> None:
         """Serve the connection until it ends."""
@@ -246,44 +239,11 @@ class _Session:
 
     # ---- what goes
 
-    def _note_work(self) -> None:
-        if self._is_idle and not self._client.interval_ms:
-            asyncio.get_running_loop().call_soon(self._send_quickly)
-        else:
-            self._work.set()
-
-    def _send_quickly(self) -> None:
-        """Send what there is, without a turn of the writer: with many clients that is half of it.
-
-        What may have to wait, much or for a client that does not read, is left to the writer.
-        """
-        client = self._client
-        if not self._is_idle or client.waiting > _FEW or self._connection.is_stalled:
-            self._work.set()
-            return
-        try:
-            sent = list(client.take())
-            payloads = [each.payload for each in sent]
-            if client.batch and payloads:
-                payloads = [join(payloads, client.format)]
-            for payload in payloads:
-                self._hand_over(payload)
-            self._hub.sent(sent)
-        except Exception as error:  # noqa: BLE001  # the writer raises it
-            self._error = error
-            self._work.set()
-
     async def _write(self) -> None:
         client = self._client
-        # What was told before this began.
-        self._work.set()
         while True:
-            self._is_idle = not self._work.is_set()
-            await self._work.wait()
-            self._is_idle = False
-            self._work.clear()
-            if self._error is not None:
-                raise self._error
+            await client.work.wait()
+            client.work.clear()
             if client.batch:
                 await self._send_together()
             else:
@@ -310,6 +270,7 @@ class _Session:
         self._hub.sent(waiting)
 
     async def _send(self, payload: bytes) -> None:
+        is_text = self._client.format == "json"
         if self._connection.is_stalled:
             try:
                 async with asyncio.timeout(STALLED_SECONDS):
@@ -318,10 +279,7 @@ class _Session:
                 self._hub.counts.closed_slow += 1
                 why = f"nothing was taken for {STALLED_SECONDS:g} s: connect again and resume"
                 raise _Ended(_STALLED, why) from None
-        self._hand_over(payload)
-
-    def _hand_over(self, payload: bytes) -> None:
-        self._connection.write(payload, is_text=self._client.format == "json")
+        self._connection.write(payload, is_text=is_text)
         self._hub.counts.messages += 1
         self._hub.counts.bytes += len(payload)
 
