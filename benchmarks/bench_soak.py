@@ -12,17 +12,14 @@ import argparse
 import asyncio
 import json
 import re
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
-import pytest
 import uvloop
 from rich.console import Console
 from websockets.asyncio.client import connect
@@ -30,9 +27,8 @@ from websockets.exceptions import ConnectionClosed
 
 from benchmarks.common import Figure, load_average
 from benchmarks.report import show
-from scizor_resources.embedded.servers import EmbeddedServers
+from benchmarks.streamed import START_SECONDS, live_platform
 from scizor_resources.platform import Platform
-from scizor_resources.settings import load_settings
 from tests.contract.lab.trade_tape import TradeTape
 from tests.contract.lab.ws_exchanges import LoopbackExchange
 from tests.integration.streamed import (
@@ -41,13 +37,12 @@ from tests.integration.streamed import (
     compare,
     recent_tape,
     sidecar,
-    stream_from,
 )
 
 SYMBOLS, FOLLOWED = 50, 5
 MINUTES, RATE, CLIENTS = 25.0, 5_000, 50
 _SAMPLE_SECONDS = 15.0
-_START_SECONDS, _SETTLE_SECONDS = 120.0, 180.0
+_SETTLE_SECONDS = 180.0
 _MIB = 1024 * 1024
 _NAMES = tuple(f"C{number:02}/USD" for number in range(SYMBOLS))
 
@@ -78,29 +73,16 @@ def soak(minutes: float, rate: int, clients: int) -> Soaked:
     trades = int(minutes * 60 * rate)
     tape = recent_tape(_NAMES, trades, max(int(minutes), 1))
     with (
-        pytest.MonkeyPatch.context() as patch,
-        tempfile.TemporaryDirectory(prefix="scizor-soak-") as home,
-        EmbeddedServers(Path(home) / "servers") as servers,
+        live_platform(tape, rate) as (platform, exchange, folder),
+        sidecar(folder / "sidecar.log") as process,
     ):
-        started = servers.start()
-        patch.setenv("SCIZOR_DATABASE_URL", started.libpq_url)
-        patch.setenv("SCIZOR_REDIS_URL", started.redis_url)
-        patch.setenv("SCIZOR_HOME", str(Path(home) / "home"))
-        patch.chdir(home)
-        with (
-            Platform.open(load_settings(), migrate=True) as platform,
-            LoopbackExchange("kraken", tape, per_second=rate) as exchange,
-        ):
-            exchange.hold()
-            stream_from(exchange, platform, patch, _NAMES)
-            with sidecar(Path(home) / "sidecar.log") as process:
-                return _watch(platform, exchange, process, tape, clients)
+        return _watch(platform, exchange, process, tape, clients)
 
 
 def _watch(
     platform: Platform, exchange: LoopbackExchange, process: Sidecar, tape: TradeTape, clients: int
 ) -> Soaked:
-    if not awaited(process.streams, _START_SECONDS):
+    if not awaited(process.streams, START_SECONDS):
         raise RuntimeError(f"The sidecar did not start:\n{process.said()}")
     found = re.search(r"http://[\w.:]+", process.said())
     if found is None:

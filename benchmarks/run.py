@@ -37,6 +37,7 @@ from benchmarks import (
     bench_run_overhead,
     bench_stories,
     bench_stream,
+    bench_takeover,
     bench_workers,
 )
 from benchmarks.common import Figure, load_average
@@ -125,6 +126,11 @@ def face(*, quick: bool) -> list[Figure]:
     return bench_face.measure(quick=quick)
 
 
+def takeover(*, quick: bool) -> list[Figure]:
+    """Measure how soon another sidecar streams when the one that works goes."""
+    return bench_takeover.measure(quick=quick)
+
+
 def stream(*, quick: bool) -> list[Figure]:
     """Measure trades through guards, dedupe and bars, and the memory of an hour."""
     return bench_stream.measure(100_000, 1, 0.1) if quick else bench_stream.measure()
@@ -145,7 +151,7 @@ BENCHMARKS: dict[str, Callable[..., list[Figure]]] = {
     for each in (
         *(indicators, history_load, read, archive, run_overhead, run_cost),
         *(budget, providers, stories, workers, backfill),
-        *(stream, face, minute_close, hot),
+        *(stream, face, takeover, minute_close, hot),
     )
 }
 
