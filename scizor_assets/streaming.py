@@ -80,8 +80,11 @@ class Landed:
         """Take in the metadata of a report."""
         if "first_ts" not in told or "last_ts" not in told:
             return
-        first, last = (datetime.fromisoformat(told[each]) for each in ("first_ts", "last_ts"))
-        self.sessions |= set(_sessions(market, first, last))
+        if told.get("sessions"):
+            self.sessions |= {date.fromisoformat(each) for each in told["sessions"]}
+        else:
+            first, last = (datetime.fromisoformat(told[each]) for each in ("first_ts", "last_ts"))
+            self.sessions |= set(_sessions(market, first, last))
         self.symbols |= set(told.get("symbols", ()))
         self.timeframes |= set(told.get("timeframes", ()))
         self.indicators_written &= bool(told.get("indicators_written"))

@@ -7,6 +7,7 @@ import pandas as pd
 
 from scizor_core.adjust import is_split_adjusted
 from scizor_core.markets import Timeframe
+from scizor_core.sources import without_sampled
 
 #: One row per bar that two sources have differently. `kept` and `other` are name and values of the
 #: source whose bar is (or stays) stored and of the one that contradicts it.
@@ -51,7 +52,8 @@ def find_disagreements(
         return pd.DataFrame(columns=list(DISAGREEMENT_COLUMNS))
     columns = ["symbol", "ts", "source", *_VALUES]
     both = kept[columns].merge(other[columns], on=["symbol", "ts"], suffixes=("", "_other"))
-    both = both[both["source"] != both["source_other"]]
+    # Of one source a sample of its trades and all of them differ as a matter of course.
+    both = both[both["source"].map(without_sampled) != both["source_other"].map(without_sampled)]
     theirs = both[[f"{name}_other" for name in _PRICES]].to_numpy(dtype="float64")
     # A price of 0 is nothing to compare with; such a bar is refused by the contract.
     prices = both[list(_PRICES)].to_numpy(dtype="float64")

@@ -155,6 +155,7 @@ async def _stream(
         symbols=options.symbols,
         host=options.host,
         port=options.port,
+        permit=leadership,
     )
     why: str | None = None
     try:

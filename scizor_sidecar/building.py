@@ -38,6 +38,8 @@ from scizor_sidecar.hot_writer import HotWriter
 from scizor_sidecar.journal import Journal
 from scizor_sidecar.live_indicators import LiveIndicators
 from scizor_sidecar.metrics import Metrics
+from scizor_sidecar.outage_book import OutageBook
+from scizor_sidecar.permit import ALWAYS, Permit
 from scizor_sidecar.pipeline import FeedPipeline, Listener, StreamedBar, Window
 from scizor_sidecar.spool import Spool
 from scizor_sidecar.subscriptions import Subscriptions, feeds_of
@@ -169,6 +171,7 @@ async def build(
     symbols: frozenset[str] | None = None,
     host: str | None = None,
     port: int | None = None,
+    permit: Permit = ALWAYS,
 ) -> Built:
     """Make all parts of the sidecar.
 
@@ -180,6 +183,7 @@ async def build(
         symbols: only these symbols.
         host: address of the face, by default that of the settings.
         port: its port, by default that of the settings; 0 takes a free one.
+        permit: whether this process may write.
 
     Raises:
         ConfigError: nothing is to be streamed.
@@ -195,13 +199,13 @@ async def build(
         for name in names
     }
 
-    journal = await asyncio.to_thread(Journal, folder)
+    journal = await asyncio.to_thread(partial(Journal, folder, permit=permit))
     spool = await asyncio.to_thread(Spool, folder / "spool", settings.spool_limit_mb * 1024**2)
     log = await asyncio.to_thread(
-        partial(EventLog, folder / "events", keep_days=settings.event_log_days)
+        partial(EventLog, folder / "events", keep_days=settings.event_log_days, permit=permit)
     )
     reports = DagsterReports(
-        webserver_of(settings.home), folder, platform.now, writes_indicators=True
+        webserver_of(settings.home), folder, platform.now, writes_indicators=True, permit=permit
     )
 
     def stored_until(stream: Stream, ts_us: int) -> None:
@@ -219,14 +223,16 @@ async def build(
     def lost(stream: Stream, start: int, end: int) -> None:
         healer.lost(stream, start, end)
 
-    warm = WarmWriter(platform, spool, stored_until, alert=tell, lost=lost)
-    reports.settled = warm.settled
-    hot = HotWriter(client, platform)
-    halts = HaltBook(platform)
+    warm = WarmWriter(platform, spool, stored_until, alert=tell, lost=lost, permit=permit)
+    reports.settled, reports.stored_of = warm.settled, warm.stored_of
+    hot = HotWriter(client, platform, permit=permit, streamed=lambda: subscriptions.streamed)
+    halts = HaltBook(platform, permit)
     metrics = Metrics(
         pipelines,
         platform.now,
         client=client,
+        choice=choice_of(feeds, symbols),
+        permit=permit,
         markets={
             name: [market for market, chosen in markets.items() if name in chosen] for name in names
         },
@@ -236,6 +242,7 @@ async def build(
     subscriptions = Subscriptions(
         platform, made, markets, pipelines, clients=hub.wanted, only=symbols
     )
+    book = OutageBook(platform, permit)
     healer = Healer(
         platform,
         pipelines,
@@ -244,6 +251,7 @@ async def build(
         stored=warm.settled,
         revised=revised,
         resubscribe=subscriptions.again,
+        book=book,
     )
     subscriptions.on_added = healer.added
     for name, pipeline in pipelines.items():
@@ -299,6 +307,8 @@ async def build(
         "open_outages": lambda: len(healer.open_outages),
         "clients": lambda: len(hub.clients),
         "reports_told": lambda: reports.told,
+        "changes_refused": lambda: book.refused + halts.refused,
+        "journal_is_away": lambda: bool(journal.problem),
     }
     # Healing first, for it says which minutes may be whole; indicators before those who keep them.
     listeners += [healer, indicators, warm, hot, hub, log, metrics, reports]

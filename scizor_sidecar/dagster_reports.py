@@ -7,21 +7,25 @@ is away what is to be told is merged, kept over a restart, and told when it answ
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import astuple, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 
+from scizor_core.sources import without_sampled
 from scizor_core.stream.engine import BarState, Intake
 from scizor_core.stream.trades import MICROSECONDS, TradeBatch
 from scizor_resources.health.processes import read_up
 from scizor_sidecar.feeds.base import Stream
 from scizor_sidecar.feeds.connection import FeedState
+from scizor_sidecar.permit import ALWAYS, Permit
 from scizor_sidecar.pipeline import Window
+from scizor_sidecar.session_days import SessionDays
+from scizor_sidecar.warm_batch import BarKey
 
 LIVE_TICKS, LIVE_BARS = "streaming/live_ticks", "streaming/live_bars"
 FILE_NAME = "reports.json"
@@ -31,7 +35,9 @@ _TIMEOUT_SECONDS = 10.0
 #: At the end so long is waited for the store, and then for the webserver.
 _LAST_SECONDS = 1.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_DAY = date(1970, 1, 1).toordinal()
 _ANSWER_OK = 200
+_SETS = ("symbols", "sources", "sessions")
 
 
 @dataclass
@@ -44,6 +50,7 @@ class Report:
         bars: timeframe -> bars closed or revised.
         symbols: of those bars.
         sources: the feeds.
+        sessions: dates of the sessions of those bars, ISO.
         first: start of the earliest bar, microseconds UTC; 0 without one.
         last: start of the latest bar.
         latency_ms: longest time from a tick's arrival to its bar.
@@ -55,6 +62,7 @@ class Report:
     bars: dict[str, int] = field(default_factory=dict)
     symbols: set[str] = field(default_factory=set)
     sources: set[str] = field(default_factory=set)
+    sessions: set[str] = field(default_factory=set)
     first: int = 0
     last: int = 0
     latency_ms: float = 0.0
@@ -68,6 +76,7 @@ class Report:
             self.bars[timeframe] = self.bars.get(timeframe, 0) + count
         self.symbols |= other.symbols
         self.sources |= other.sources
+        self.sessions |= other.sessions
         starts = [each for each in (self.first, other.first) if each]
         self.first = min(starts, default=0)
         self.last = max(self.last, other.last)
@@ -90,13 +99,12 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Return it for the file."""
-        return {**vars(self), "symbols": sorted(self.symbols), "sources": sorted(self.sources)}
+        return {**vars(self), **{name: sorted(vars(self)[name]) for name in _SETS}}
 
     @classmethod
     def of_json(cls, told: Mapping[str, Any]) -> "Report":
         """Return what `as_json` gave."""
-        sets = {"symbols": set(told["symbols"]), "sources": set(told["sources"])}
-        return cls(**{**told, **sets})
+        return cls(**{**told, **{name: set(told.get(name, ())) for name in _SETS}})
 
 
 async def _at_once() -> None:
@@ -113,6 +121,8 @@ class DagsterReports:
         writes_indicators: the sidecar writes the indicators of its bars itself.
         waits_for_store: bars are told of only when `stored_until` has said that they are stored.
         settled: waits until what has been made so far is stored; asked at the end.
+        stored_of: of some bars those of which no newer state waits to be stored.
+        permit: whether this process may tell.
         client: what asks; one of its own where it is not given.
     """
 
@@ -125,11 +135,14 @@ class DagsterReports:
         writes_indicators: bool = False,
         waits_for_store: bool = True,
         settled: Callable[[], Awaitable[None]] = _at_once,
+        stored_of: Callable[[Iterable[BarKey]], Collection[BarKey]] = set,
+        permit: Permit = ALWAYS,
         client: httpx.AsyncClient | None = None,
     ) -> None:
         self._url, self._path, self._now = url, folder / FILE_NAME, now
         self._writes_indicators, self._waits_for_store = writes_indicators, waits_for_store
-        self.settled = settled
+        self.settled, self.stored_of, self._permit = settled, stored_of, permit
+        self._days = SessionDays()
         self._client = client or httpx.AsyncClient(timeout=_TIMEOUT_SECONDS)
         self._stored: dict[tuple[str, str], int] = {}
         self._ready: dict[str, Report] = {}
@@ -217,6 +230,7 @@ class DagsterReports:
 
     async def tell(self) -> None:
         """Tell the webserver of all that is stored; what it does not take is kept."""
+        await self._permit.sure()
         self._take_stored()
         url = self._url()
         if url is None:
@@ -253,16 +267,22 @@ class DagsterReports:
 
     def _take_stored(self) -> None:
         """Move bars that are stored into the reports."""
-        for key, (end, source) in list(self._waiting.items()):
-            stream, timeframe, start = key
-            is_stored = end <= self._stored.get((stream.market, stream.symbol), 0)
-            if self._waits_for_store and not is_stored:
-                continue
-            del self._waiting[key]
+        keys = {
+            (stream.instrument_id, timeframe, start): (stream, timeframe, start)
+            for (stream, timeframe, start), (end, _) in self._waiting.items()
+            if not self._waits_for_store
+            or end <= self._stored.get((stream.market, stream.symbol), 0)
+        }
+        # A revised bar lies before that instant already.
+        for each in self.stored_of(keys) if self._waits_for_store else keys:
+            stream, timeframe, start = keys[each]
+            _, source = self._waiting.pop(keys[each])
+            day = self._days.day(stream.market, start)
             one = Report(
                 bars={timeframe: 1},
                 symbols={stream.symbol},
-                sources=set(source.split("+")),
+                sources=set(without_sampled(source).split("+")),
+                sessions=set() if day is None else {_day_text(day)},
                 first=start,
                 last=start,
             )
@@ -288,6 +308,7 @@ class DagsterReports:
             "timeframes": sorted(report.bars),
             "symbols": sorted(report.symbols),
             "indicators_written": self._writes_indicators,
+            "sessions": sorted(report.sessions),
             "first_ts": _text(report.first),
             "last_ts": _text(report.last),
         }
@@ -332,6 +353,10 @@ def _by_market(window: Window, batch: TradeBatch) -> dict[str, int]:
 
 def _text(us: int) -> str:
     return (_EPOCH + timedelta(microseconds=us)).isoformat().replace("+00:00", "Z")
+
+
+def _day_text(day: int) -> str:
+    return date.fromordinal(_FIRST_DAY + day).isoformat()
 
 
 def webserver_of(home: Path) -> Callable[[], str | None]:

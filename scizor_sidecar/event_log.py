@@ -18,6 +18,7 @@ import msgspec
 from scizor_core.stream.engine import BarState
 from scizor_core.stream.trades import MICROSECONDS
 from scizor_sidecar.feeds.connection import FeedState
+from scizor_sidecar.permit import ALWAYS, Permit
 from scizor_sidecar.pipeline import StreamedBar, Window
 from scizor_sidecar.records import RecordFile, read_records
 
@@ -28,7 +29,7 @@ FILE_BYTES = 16 * 1024**2
 #: Events that wait in memory where the disk takes none; then the oldest are lost, and counted.
 MOST_WAITING = 100_000
 _DAY_US = 86_400 * MICROSECONDS
-_LOGGED = frozenset({BarState.CLOSED, BarState.REVISED, BarState.PROVISIONAL})
+_LOGGED = frozenset(set(BarState) - {BarState.FORMING})
 
 
 class LogEvent(msgspec.Struct, array_like=True, frozen=True):
@@ -61,6 +62,7 @@ class EventLog:
         keep_bytes: the oldest files are deleted where all together are larger.
         now_us: clock, microseconds UTC.
         file_bytes: size at which the next file is begun.
+        permit: whether this process may write.
 
     Attributes:
         version: number of the newest event.
@@ -75,7 +77,9 @@ class EventLog:
         keep_bytes: int = 2 * 1024**3,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         file_bytes: int = FILE_BYTES,
+        permit: Permit = ALWAYS,
     ) -> None:
+        self._permit = permit
         self._folder, self._now_us = folder, now_us
         self._keep_us, self._keep_bytes = keep_days * _DAY_US, keep_bytes
         self._file_bytes = file_bytes
@@ -90,7 +94,7 @@ class EventLog:
     # ---- what comes in
 
     def on_window(self, window: Window) -> None:
-        """Log the bars that are closed, revised or provisional."""
+        """Log the bars that are closed, revised, provisional or withdrawn."""
         for each in window.bars:
             if each.bar.state in _LOGGED:
                 self._log("bar", _bar_data(each))
@@ -119,6 +123,7 @@ class EventLog:
 
     async def flush(self) -> None:
         """Write all that waits; what the disk does not take goes on waiting."""
+        await self._permit.sure()
         self._work.clear()
         events = list(self._waiting)
         if not events:

@@ -7,6 +7,7 @@ from scizor_resources.platform import Platform
 from scizor_resources.stores.connection import database_errors
 from scizor_sidecar.feeds.base import Stream
 from scizor_sidecar.later import WriteLater, storable
+from scizor_sidecar.permit import ALWAYS, Permit
 
 _BEGIN = """
     INSERT INTO quality.halts (instrument_id, start_ts, source, note) VALUES (%s, %s, %s, %s)
@@ -23,10 +24,11 @@ class HaltBook(WriteLater):
 
     Args:
         platform: PostgreSQL.
+        permit: whether this process may write.
     """
 
-    def __init__(self, platform: Platform) -> None:
-        super().__init__()
+    def __init__(self, platform: Platform, permit: Permit = ALWAYS) -> None:
+        super().__init__(permit)
         self._warehouse = platform.warehouse
 
     def begin(self, feed: str, stream: Stream, ts: int, reason: str) -> None:

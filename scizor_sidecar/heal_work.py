@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 
 from scizor_core.errors import ScizorError
 from scizor_core.gaps import to_micros
+from scizor_core.sources import is_sampled
 from scizor_core.stream.minutes import MINUTE_US
 from scizor_core.stream.trades import MICROSECONDS
 from scizor_resources.errors import WarehouseError, is_retryable
 from scizor_resources.platform import Platform
 from scizor_resources.trades.base import TradeSource
 from scizor_sidecar.feeds.base import Stream
-from scizor_sidecar.journal import Hole, Journal
-from scizor_sidecar.mending import QUARTER_US, Mender
+from scizor_sidecar.journal import Hole, Journal, LastTrade
+from scizor_sidecar.mending import QUARTER_US, HistoryBehind, Mender
 from scizor_sidecar.outage_book import OutageBook
 from scizor_sidecar.pipeline import FeedPipeline, StreamedBar
 
@@ -86,6 +87,9 @@ class HealTask:
         by_bars: of those, the ones for which bars have to do.
         then: told of each stream that is filled, with the number of trades that were missed.
         begins: stream -> since when it is filled, where that is before the hole.
+        behind: stream -> how often its history was behind what has come live.
+        missed_of: stream -> trades that were missed, of all tries together.
+        gave_up_on: what the history lacked of a stream for which bars have to do therefore.
     """
 
     hole: int
@@ -99,6 +103,9 @@ class HealTask:
     missed: int = 0
     given_up: list[Stream] = field(default_factory=list)
     begins: dict[Stream, int] = field(default_factory=dict)
+    behind: dict[Stream, int] = field(default_factory=dict)
+    missed_of: dict[Stream, int] = field(default_factory=dict)
+    gave_up_on: str = ""
 
 
 class HealWork:
@@ -113,6 +120,7 @@ class HealWork:
         counts: of all feeds together.
         stored: waits until all bars that were handed out are durable.
         revised: takes bars that were made apart from the engine.
+        heard: tells the newest trade that has come live of a stream.
         patience: how it is tried.
     """
 
@@ -127,12 +135,14 @@ class HealWork:
         *,
         stored: Callable[[], Awaitable[None]],
         revised: Callable[[list[StreamedBar]], None],
+        heard: Callable[[Stream], LastTrade | None],
         patience: HealPatience,
         monotonic: Callable[[], float],
     ) -> None:
         self._platform, self._pipeline, self._source = platform, pipeline, source
         self._journal, self._book, self._counts = journal, book, counts
         self._stored, self._revised, self._patience = stored, revised, patience
+        self._heard = heard
         self._monotonic = monotonic
         self._mender = Mender(platform, pipeline)
         self.tasks: dict[int, HealTask] = {}
@@ -164,6 +174,7 @@ class HealWork:
         """Make the quarter of an hour of an instant anew, of all its trades."""
         quarter = ts_us // QUARTER_US * QUARTER_US
         quarters = self._anew.setdefault(stream, {})
+        self._journal.begin_anew(self._pipeline.feed, stream, quarter)
         if quarter not in quarters:
             quarters[quarter] = self._monotonic() + self._patience.settle_seconds
             self._wake.set()
@@ -246,7 +257,7 @@ class HealWork:
             mended = await self._mender.by_bars(stream, start, end)
         else:
             mended = await self._mender.by_trades(
-                self._source, stream, start, end, self._patience.beyond_us
+                self._source, stream, start, end, self._patience.beyond_us, self._heard(stream)
             )
         for quarter in mended.forgotten:
             self.make_anew(stream, quarter)
@@ -254,7 +265,10 @@ class HealWork:
         task.missed += mended.missed
         self._counts.fetched += mended.fetched
         self._counts.missed += mended.missed
-        task.then(stream, mended.missed)
+        task.missed_of[stream] = task.missed_of.get(stream, 0) + mended.missed
+        if mended.behind:
+            raise HistoryBehind(mended.behind, provider=self._pipeline.feed)
+        task.then(stream, task.missed_of[stream])
 
     async def _begin_of(self, task: HealTask, hole: Hole, stream: Stream) -> int:
         """Put back the minutes before a hole; returns from when on trades are to be fetched."""
@@ -271,8 +285,9 @@ class HealWork:
             self._pipeline.engine.begin_outage([self._pipeline.number(stream)], quarter, start)
             return task.begins[stream]
         number = self._pipeline.number(stream)
-        for begin, (minute, _) in minutes.items():
+        for begin, (minute, source) in minutes.items():
             self._pipeline.engine.restore(number, begin, minute)
+            self._pipeline.mark_minute(number, begin, is_sampled=is_sampled(source))
         return start
 
     def _failed(self, task: HealTask, hole: Hole, stream: Stream, error: Exception) -> bool:
@@ -282,7 +297,14 @@ class HealWork:
         if stream not in task.left:
             # It was left meanwhile.
             return False
-        if is_retryable(error):
+        if isinstance(error, HistoryBehind):
+            # That says nothing of the others.
+            tries = task.behind[stream] = task.behind.get(stream, 0) + 1
+            if tries < self._patience.tries:
+                task.due = self._monotonic() + self._pause(tries)
+                return False
+            task.gave_up_on = task.problem
+        elif is_retryable(error):
             task.failures += 1
             if task.failures < self._patience.tries:
                 task.due = self._monotonic() + self._pause(task.failures)
@@ -312,7 +334,8 @@ class HealWork:
         detail = f"{seconds:.0f} s; {task.missed} of {task.fetched} trades fetched were missing"
         if task.given_up:
             names = ", ".join(each.symbol for each in task.given_up)
-            detail += f"; left to the repair of gaps: {names} ({task.problem})"
+            why = " ".join(dict.fromkeys(each for each in (task.gave_up_on, task.problem) if each))
+            detail += f"; left to the repair of gaps: {names} ({why})"
         else:
             self._counts.healed += 1
         self._book.told(hole, detail)
@@ -320,19 +343,42 @@ class HealWork:
     async def _make_one_anew(self, stream: Stream, quarter: int) -> None:
         due = self._anew.get(stream, {})
         # Whoever asks for it again while it is made gets it once more.
-        if due.pop(quarter, None) is None or self._source is None:
+        if due.pop(quarter, None) is None:
+            return
+        if self._source is None:
+            self._journal.end_anew(self._pipeline.feed, stream, quarter)
             return
         left = quarter + QUARTER_US - to_micros(self._platform.now())
         if left > 0:
             due[quarter] = self._monotonic() + left / MICROSECONDS + self._patience.settle_seconds
             return
         try:
-            bars = await self._mender.anew(self._source, stream, quarter, quarter + QUARTER_US)
+            bars = await self._mender.anew(
+                self._source, stream, quarter, quarter + QUARTER_US, self._heard(stream)
+            )
         except ScizorError as error:
             self._counts.failures += 1
             if is_retryable(error):
                 due.setdefault(quarter, self._monotonic() + self._patience.longest_seconds)
+            else:
+                self._journal.end_anew(self._pipeline.feed, stream, quarter)
             return
         self._counts.anew += 1
         if bars:
             self._revised(bars)
+        # As the next pass would.
+        self._pipeline.step()
+        if self._keeping is None:
+            await self._finish_anew(stream, quarter)
+        else:
+            self._keeping.create_task(self._finish_anew(stream, quarter))
+
+    async def _finish_anew(self, stream: Stream, quarter: int) -> None:
+        """Let go of a quarter of an hour when its bars are durable."""
+        await self._stored()
+        if not self.is_to_make(stream, quarter):
+            self._journal.end_anew(self._pipeline.feed, stream, quarter)
+
+    def is_to_make(self, stream: Stream, quarter: int) -> bool:
+        """Say whether a quarter of an hour is to be made anew."""
+        return quarter in self._anew.get(stream, {})

@@ -84,6 +84,8 @@ class Healer:
         #: Holes of an earlier process that nobody has taken over yet.
         self._left = {each.number for each in journal.holes}
         self._tasks: asyncio.TaskGroup | None = None
+        #: Feed, stream and quarter of an hour that has changed after it was closed.
+        self._late: set[tuple[str, Stream, int]] = set()
         self.counts = HealCounts()
 
     # ---- what is told
@@ -153,12 +155,32 @@ class Healer:
         care = self._care(window.feed)
         if len(intake.trades):
             self._heard(care, intake.trades)
+        if intake.late:
+            self._note_late(care, intake.trades)
         for number, ts in zip(
             intake.forgotten.symbol.tolist(), intake.forgotten.ts.tolist(), strict=True
         ):
             # What is older than the first minute that was streamed is nobody's.
             if ts >= care.begun.get(number, ts):
                 care.work.make_anew(window.streams[number], ts)
+
+    def _note_late(self, care: Care, trades: TradeBatch) -> None:
+        """Keep which quarters have changed after they were closed, until that is stored."""
+        engine = care.pipeline.engine
+        rows = zip(trades.symbol.tolist(), (trades.ts // QUARTER_US).tolist(), strict=True)
+        for number, quarter in set(rows):
+            stream, start = care.pipeline.streams[number], quarter * QUARTER_US
+            if name_of(stream) in care.known and start < engine.closed_until(number):
+                self._journal.begin_anew(care.feed, stream, start)
+                self._late.add((care.feed, stream, start))
+
+    async def _keep_late(self) -> None:
+        """Let go of quarters that have changed when that is stored."""
+        late, self._late = self._late, set()
+        await self._stored()
+        for feed, stream, quarter in late - self._late:
+            if not self._cares[feed].work.is_to_make(stream, quarter):
+                self._journal.end_anew(feed, stream, quarter)
 
     def _heard(self, care: Care, trades: TradeBatch) -> None:
         care.liveness.seen(trades)
@@ -202,6 +224,7 @@ class Healer:
                 self.counts,
                 stored=self._stored,
                 revised=self._revised,
+                heard=lambda stream: self._newest(feed, stream),
                 patience=self._patience,
                 monotonic=self._monotonic,
             )
@@ -209,6 +232,12 @@ class Healer:
             if self._tasks is not None:
                 self._tasks.create_task(work.run(), name=f"healing of {feed}")
         return care
+
+    def _newest(self, feed: str, stream: Stream) -> LastTrade | None:
+        """Return the newest trade that has come live of a stream."""
+        care = self._cares[feed]
+        found = care.liveness.newest(care.number(stream))
+        return None if found is None else LastTrade(*found)
 
     def _away(self, care: Care, why: str, at: int) -> None:
         """Begin a hole in each market of the feed, or let the one that lasts go on."""
@@ -324,6 +353,8 @@ class Healer:
     def _first_start(self, care: Care, stream: Stream, at: int) -> int:
         """Return since when trades are missing of a stream that this process has not had yet."""
         number = care.number(stream)
+        for quarter in self._journal.to_make_anew(care.feed, stream):
+            care.work.make_anew(stream, quarter)
         known = [self._journal.whole_until(care.feed, stream)]
         known += [
             start
@@ -457,11 +488,18 @@ class Healer:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             tasks.create_task(self._book.run(), name="outages")
+            tasks.create_task(self._keep_late_on(), name="late trades")
             for care in self._cares.values():
                 tasks.create_task(care.work.run(), name=f"healing of {care.feed}")
             while True:
                 await self.tick()
                 await asyncio.sleep(_TICK_SECONDS)
+
+    async def _keep_late_on(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            if self._late:
+                await self._keep_late()
 
     async def tick(self) -> None:
         """Look after what has changed since the last time, and bring the journal to the disk."""

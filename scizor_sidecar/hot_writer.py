@@ -6,7 +6,7 @@ the copy goes on, and all of it is written when Valkey is back.
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import cast
@@ -42,6 +42,7 @@ from scizor_resources.stores.hot import (
 from scizor_sidecar.feeds.base import Stream
 from scizor_sidecar.feeds.connection import FeedState
 from scizor_sidecar.live_indicators import IndicatorValues
+from scizor_sidecar.permit import ALWAYS, Permit
 from scizor_sidecar.pipeline import Quote, StreamedBar, Window
 
 #: Valkey is written to so often at most; what changes in between is written once.
@@ -62,6 +63,8 @@ _CODES = {state: STATES.index(state.value) for state in BarState}
 _ANSWER_SECONDS = 5.0
 _FAR = datetime(9999, 1, 1, tzinfo=UTC)
 
+#: Market and symbol.
+_Name = tuple[str, str]
 #: Instrument and timeframe, by names.
 _Place = tuple[str, str, Timeframe]
 
@@ -92,6 +95,8 @@ class HotWriter:
         client: Valkey; its answers are bytes.
         platform: the opened platform; the bars of before are read from it.
         publish: whether changed bars are published for other processes (`changes_channel`).
+        permit: whether this process may write.
+        streamed: market and symbol of what is streamed; the keys of others expire. None for all.
 
     Attributes:
         away: why Valkey cannot be written to, None while it can.
@@ -101,8 +106,15 @@ class HotWriter:
     """
 
     def __init__(
-        self, client: redis.asyncio.Redis, platform: Platform, *, publish: bool = True
+        self,
+        client: redis.asyncio.Redis,
+        platform: Platform,
+        *,
+        publish: bool = True,
+        permit: Permit = ALWAYS,
+        streamed: Callable[[], Container[_Name]] | None = None,
     ) -> None:
+        self._permit, self._streamed = permit, streamed
         self._client, self._platform, self._publish = client, platform, publish
         settings = platform.settings
         beyond: dict[Timeframe, int] = {
@@ -119,6 +131,8 @@ class HotWriter:
         self._series: dict[_Place, _Series] = {}
         self._dirty: dict[_Place, None] = {}
         self._values: dict[str, Change] = {}
+        #: Key of a value -> whose it is.
+        self._owners: dict[str, _Name] = {}
         self._unsent_values: dict[str, None] = {}
         self._published: dict[_Place, dict[int, HotBar]] = {}
         self._back_since: dict[str, int] = {}
@@ -164,7 +178,7 @@ class HotWriter:
             stream = each.stream
             key = indicators_key(stream.market, stream.symbol, each.timeframe)
             value = pack_indicators(each.start, each.row)
-            self._set_value(key, value, self._live_ms[each.timeframe])
+            self._set_value(stream, key, value, self._live_ms[each.timeframe])
         if changed:
             self._work.set()
 
@@ -183,7 +197,11 @@ class HotWriter:
             bar.trade_count, self._session_day(stream.market, bar.start), bar.revision,
             _CODES[bar.state], streamed.source,
         )  # fmt: skip
-        self._note(place, series, series.bars.put(row))
+        if bar.state is BarState.WITHDRAWN:
+            change = series.bars.withdraw(bar.start, streamed.source)
+        else:
+            change = series.bars.put(row)
+        self._note(place, series, change)
         since = None if feed is None else self._back_since.get(feed)
         if bar.state is BarState.PROVISIONAL:
             # A stream may have a hole although its feed is there.
@@ -214,9 +232,10 @@ class HotWriter:
             quote.ts, quote.bid, quote.ask, quote.bid_size, quote.ask_size, int(quote.verdict)
         )
         key = quote_key(quote.stream.market, quote.stream.symbol)
-        self._set_value(key, packed, self._live_ms["1m"])
+        self._set_value(quote.stream, key, packed, self._live_ms["1m"])
 
-    def _set_value(self, key: str, value: bytes, live_ms: int) -> None:
+    def _set_value(self, stream: Stream, key: str, value: bytes, live_ms: int) -> None:
+        self._owners[key] = (stream.market, stream.symbol)
         self._values[key] = (key, -1, value, live_ms)
         self._unsent_values[key] = None
 
@@ -260,12 +279,30 @@ class HotWriter:
     async def _touch_on(self) -> None:
         while True:
             await asyncio.sleep(TOUCH_SECONDS)
-            await self._send(
-                [
-                    *(series.bars.touch() for series in self._series.values()),
-                    *((key, -2, b"", change[3]) for key, change in self._values.items()),
-                ]
-            )
+            await self.touch()
+
+    async def touch(self) -> None:
+        """Let the keys live on of all that is streamed, and forget the rest: it expires."""
+        self._forget_left()
+        await self._send(
+            [
+                *(series.bars.touch() for series in self._series.values()),
+                *((key, -2, b"", change[3]) for key, change in self._values.items()),
+            ]
+        )
+
+    def _forget_left(self) -> None:
+        """Forget what is not streamed any more, when what came last of it is written."""
+        if self._streamed is None:
+            return
+        streamed = self._streamed()
+        for place in [each for each in self._series if each[:2] not in streamed]:
+            if place not in self._dirty:
+                del self._series[place]
+                self._to_seed.pop(place, None)
+        for key in [key for key, owner in self._owners.items() if owner not in streamed]:
+            if key not in self._unsent_values:
+                del self._values[key], self._owners[key]
 
     async def _write_out(self) -> bool:
         """Write what is not written yet; false where Valkey is away."""
@@ -285,6 +322,7 @@ class HotWriter:
     async def _send(self, changes: Sequence[Change]) -> bool:
         for begin in range(0, len(changes), _CHANGES_AT_ONCE):
             part = changes[begin : begin + _CHANGES_AT_ONCE]
+            await self._permit.sure()
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     lost = await cast(
@@ -359,7 +397,7 @@ class HotWriter:
             mine = {
                 self._series[place].stream.instrument_id: place
                 for place in places
-                if place[2] == timeframe
+                if place[2] == timeframe and place in self._series
             }
             if not mine:
                 continue
@@ -369,8 +407,9 @@ class HotWriter:
                 return False
             for instrument_id, bars in stored.items():
                 place = mine[instrument_id]
-                series = self._series[place]
-                if series.bars.put_stored(bars):
+                series = self._series.get(place)
+                # It may have been left meanwhile.
+                if series is not None and series.bars.put_stored(bars):
                     series.is_whole_due = True
                     self._dirty[place] = None
                 # Half a millisecond each: others go on in between.

@@ -8,6 +8,7 @@ trades that come again count once.
 import asyncio
 import json
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from scizor_core.stream.minutes import MINUTE_US
 from scizor_core.stream.trades import NO_ID
 from scizor_sidecar.feeds.base import Stream
+from scizor_sidecar.permit import ALWAYS, Permit
 from scizor_sidecar.records import RecordFile, replace_records
 
 FILE_NAME = "journal.records"
@@ -78,25 +80,37 @@ class Journal:
     Args:
         folder: directory of the journal's file; made where it is not there.
         longest_file: the file is made short again when it has more bytes.
+        permit: whether this process may write; where that is not sure records wait until it is.
+
+    Attributes:
+        cut_bytes: bytes at the file's end that were half written.
+        problem: why the disk does not take it, "" where it does; then all of it is written anew as
+            soon as the disk takes that.
     """
 
-    def __init__(self, folder: Path, *, longest_file: int = _LONGEST_FILE) -> None:
+    def __init__(
+        self, folder: Path, *, longest_file: int = _LONGEST_FILE, permit: Permit = ALWAYS
+    ) -> None:
         self._path = folder / FILE_NAME
-        self._longest_file = longest_file
+        self._longest_file, self._permit = longest_file, permit
+        self._waiting: deque[bytes] = deque()
         self._stored: dict[_Key, int] = {}
         self._seen: dict[tuple[str, str, str], LastTrade] = {}
         self._heard: dict[str, int] = {}
         #: Feed, market and symbol of what is streamed now.
         self._followed: set[tuple[str, str, str]] = set()
         self._holes: dict[int, Hole] = {}
+        #: Feed, market and symbol -> the quarters of an hour whose bars are not all stored as they
+        #: have to be.
+        self._dirty: dict[tuple[str, str, str], set[int]] = {}
         self._numbers = 0
         self._changed_stored: set[_Key] = set()
         self._changed_seen: set[tuple[str, str, str]] = set()
         self._changed_heard: set[str] = set()
         self._lock = threading.Lock()
         self._file = RecordFile(self._path)
-        #: Bytes at the file's end that were half written.
         self.cut_bytes = self._file.cut_bytes
+        self.problem = ""
         self._unsynced = False
         for _, record in self._file.read():
             self._apply(record)
@@ -185,7 +199,32 @@ class Journal:
         if self._holes.pop(number, None) is not None:
             self._append(["closed", number])
 
+    def begin_anew(self, feed: str, stream: Stream, quarter: int) -> None:
+        """Keep that a quarter of an hour is to be made anew, at once: its bars are not right."""
+        key = (feed, stream.market, stream.symbol)
+        quarters = self._dirty.setdefault(key, set())
+        if quarter not in quarters:
+            quarters.add(quarter)
+            self._append(["anew", key, quarter])
+
+    def end_anew(self, feed: str, stream: Stream, quarter: int) -> None:
+        """Say that the bars of a quarter of an hour are stored as they have to be."""
+        key = (feed, stream.market, stream.symbol)
+        if quarter in self._dirty.get(key, ()):
+            self._clean(key, quarter)
+            self._append(["made", key, quarter])
+
+    def _clean(self, key: tuple[str, str, str], quarter: int) -> None:
+        quarters = self._dirty.get(key, set())
+        quarters.discard(quarter)
+        if not quarters:
+            self._dirty.pop(key, None)
+
     # ---- what is known
+
+    def to_make_anew(self, feed: str, stream: Stream) -> list[int]:
+        """Return the starts of the quarters of an hour that are to be made anew."""
+        return sorted(self._dirty.get((feed, stream.market, stream.symbol), ()))
 
     @property
     def holes(self) -> list[Hole]:
@@ -232,32 +271,54 @@ class Journal:
         self._changed_heard.clear()
         if stored or seen or heard:
             self._append(["far", stored, seen, heard])
+        elif self._waiting:
+            with self._lock:
+                self._write_waiting()
 
     async def flush(self) -> None:
         """Bring all of it to the disk."""
         self.write()
-        if self._unsynced:
+        if self._unsynced or self.problem:
             await asyncio.to_thread(self._sync)
 
     def close(self) -> None:
-        """Write what is new and close the file."""
-        self.write()
+        """Close the file; what is new is in it after `flush` alone."""
         self._file.close()
 
     def _append(self, record: list[Any]) -> None:
         with self._lock:
-            self._file.append(json.dumps(record, separators=(",", ":")).encode())
+            self._waiting.append(json.dumps(record, separators=(",", ":")).encode())
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        if self.problem:
+            # What is written anew holds it too.
+            self._waiting.clear()
+        while self._waiting and self._permit.is_sure:
+            try:
+                self._file.append(self._waiting.popleft())
+            except OSError as error:
+                self.problem = str(error)
+                return
             self._unsynced = True
 
     def _sync(self) -> None:
         with self._lock:
             self._unsynced = False
-            if self._file.size <= self._longest_file:
-                self._file.sync()
-                return
-            replace_records(self._path, self._all())
-            self._file.close()
-            self._file = RecordFile(self._path)
+            try:
+                self._bring_to_disk()
+            except OSError as error:
+                self.problem = str(error)
+
+    def _bring_to_disk(self) -> None:
+        is_short = self._file.size <= self._longest_file and not self.problem
+        if is_short or not self._permit.is_sure:
+            self._file.sync()
+            return
+        replace_records(self._path, self._all())
+        self._file.close()
+        self._file = RecordFile(self._path)
+        self.problem = ""
 
     def _all(self) -> Iterator[bytes]:
         stored = [[*key, ts] for key, ts in self._stored.copy().items()]
@@ -268,6 +329,9 @@ class Journal:
         yield json.dumps(["numbers", self._numbers]).encode()
         for hole in self.holes:
             yield json.dumps(["hole", _hole_to_list(hole)]).encode()
+        for key, quarters in self._dirty.copy().items():
+            for quarter in quarters.copy():
+                yield json.dumps(["anew", key, quarter]).encode()
 
     def _apply(self, record: bytes) -> None:
         kind, *rest = json.loads(record)
@@ -282,6 +346,12 @@ class Journal:
             self._numbers = max(self._numbers, hole.number)
         elif kind == "closed":
             self._holes.pop(rest[0], None)
+        elif kind == "anew":
+            key, quarter = rest
+            self._dirty.setdefault(tuple(key), set()).add(quarter)
+        elif kind == "made":
+            key, quarter = rest
+            self._clean(tuple(key), quarter)
         elif kind == "follows":
             self._followed |= {(feed, market, symbol) for feed, market, symbol in rest[0]}
         elif kind == "leaves":

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 
 from scizor_resources.errors import WarehouseAway, WarehouseError
+from scizor_sidecar.permit import ALWAYS, Permit
 
 #: PostgreSQL is tried again after so long.
 _AGAIN_SECONDS = 2.0
@@ -20,11 +21,15 @@ def storable(text: str) -> str:
 class WriteLater:
     """Changes that wait their turn; whoever adds one does not wait.
 
+    Args:
+        permit: whether this process may write.
+
     Attributes:
         refused: changes that PostgreSQL has refused for good.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, permit: Permit = ALWAYS) -> None:
+        self._permit = permit
         self._waiting: deque[Callable[[], object]] = deque()
         self._more = asyncio.Event()
         self._refusals = 0
@@ -50,6 +55,7 @@ class WriteLater:
             pass
 
     async def _make_one(self) -> bool:
+        await self._permit.sure()
         change = self._waiting[0]
         try:
             await asyncio.to_thread(change)

@@ -1,8 +1,7 @@
 """A lease in Valkey: of several sidecars on one watchlist one works, the others stand by.
 
-The holder renews its lease several times before it would run out. One that cannot renew it stops
-writing before another may begin, by its own clock, whatever the network does. Each new holder gets
-a higher token, by which a late write of an earlier one can be told.
+The holder renews its lease several times before it would run out, and knows by its own clock until
+when no other can have taken it. Whenever it is taken anew its number is higher by one.
 """
 
 import asyncio
@@ -36,7 +35,7 @@ return 0
 #: A holder that is killed is followed by another within this time and a renewal.
 LEASE_SECONDS = 6.0
 RENEW_SECONDS = 1.5
-#: The holder stops so long before its lease runs out.
+#: The holder counts on it until so long before it runs out.
 _MARGIN_SECONDS = 1.0
 #: Valkey that takes a connection and says nothing within this time cannot be asked.
 _ASK_SECONDS = 1.0
@@ -51,6 +50,9 @@ class Lease:
         name: what is leased.
         owner: who asks; another one for each process.
         monotonic: clock in seconds.
+
+    Attributes:
+        token: how often it had been taken when this process took it, 0 before.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class Lease:
 
     @property
     def is_held(self) -> bool:
-        """Whether this process may work now."""
+        """Whether no other process can hold it now; false where that is not known."""
         return self._monotonic() < self._until
 
     async def try_take(self) -> bool:
@@ -103,18 +105,6 @@ class Lease:
             if on_waiting is not None:
                 on_waiting(why)
             await asyncio.sleep(RENEW_SECONDS)
-
-    async def keep(self) -> str:
-        """Renew the lease until it is lost; returns why."""
-        why = "it ran out"
-        while self.is_held:
-            await asyncio.sleep(min(RENEW_SECONDS, max(self._until - self._monotonic(), 0)))
-            try:
-                if not await self.try_take():
-                    return "another sidecar has taken over"
-            except RedisError as error:
-                why = f"Valkey cannot be asked: {error}"
-        return why
 
     async def release(self) -> None:
         """Let the next one begin at once.

@@ -154,6 +154,9 @@ class LiveIndicators:
         depth: dict[_Key, int] = {}
         for each in bars:
             key = (each.stream, each.bar.timeframe)
+            if each.bar.state is BarState.WITHDRAWN:
+                self._withdraw(key, each.bar.start)
+                continue
             if each.bar.state not in _FINAL:
                 forming = self._forming.get(key)
                 if forming is None or forming.bar.start <= each.bar.start:
@@ -166,6 +169,13 @@ class LiveIndicators:
             waves[wave][key] = each
         changed = [made for wave_ in waves for made in self._close(wave_)]
         self._give_out(changed + self._look_ahead())
+
+    def _withdraw(self, key: _Key, start: int) -> None:
+        """Begin a series anew without a bar that there is no more."""
+        series = self._series.get(key)
+        if series is not None:
+            series.kept.pop(start, None)
+            self._begin_later(key, series, start)
 
     def _close(self, bars: Mapping[_Key, StreamedBar]) -> list[IndicatorValues]:
         """Take at most one closed bar of each series."""

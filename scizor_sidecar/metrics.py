@@ -28,10 +28,17 @@ from redis.exceptions import RedisError
 
 from scizor_core.sessions import get_calendar
 from scizor_core.stream.trades import MICROSECONDS
-from scizor_resources.streaming import STATE_KEY, STATE_SECONDS, UPTIME_KEY, UPTIME_SECONDS
+from scizor_resources.streaming import (
+    CHOICES_KEY,
+    STATE_SECONDS,
+    UPTIME_SECONDS,
+    state_key,
+    uptime_key,
+)
 from scizor_sidecar.feeds.base import Stream
 from scizor_sidecar.feeds.connection import FeedState
 from scizor_sidecar.latency import BUCKETS_MS, Latency, bucket_names
+from scizor_sidecar.permit import ALWAYS, Permit
 from scizor_sidecar.pipeline import FeedPipeline, Window
 from scizor_sidecar.uptime import Uptime
 
@@ -83,6 +90,8 @@ class Metrics(Collector):
         pipelines: feed -> its pipeline.
         now: clock, aware.
         client: Valkey, None where nobody is to be told.
+        choice: what is streamed, as `choice_of` says it; each choice has a state of its own.
+        permit: whether this process may write there.
         markets: feed -> the markets it is set up for.
 
     Attributes:
@@ -96,10 +105,13 @@ class Metrics(Collector):
         now: Callable[[], datetime],
         *,
         client: "redis.asyncio.Redis | None" = None,
+        choice: str = "",
+        permit: Permit = ALWAYS,
         markets: Mapping[str, Collection[str]] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pipelines, self._now, self._client = pipelines, now, client
+        self._choice, self._permit = choice, permit
         self._monotonic, self._set_up = monotonic, dict(markets or {})
         self._began = monotonic()
         self._symbols: dict[tuple[str, str], _Symbol] = {}
@@ -189,7 +201,7 @@ class Metrics(Collector):
             self.sample(self._monotonic() - began)
             if self._monotonic() - published >= _PUBLISH_SECONDS:
                 published = self._monotonic()
-                await self._publish()
+                await self.publish()
 
     def sample(self, seconds: float) -> None:
         """Take what is to be sampled, and count that stretch of time."""
@@ -219,7 +231,7 @@ class Metrics(Collector):
             return
         try:
             async with asyncio.timeout(_ASK_SECONDS):
-                kept = await self._client.get(UPTIME_KEY)
+                kept = await self._client.get(uptime_key(self._choice))
             told = json.loads(kept) if kept else {}
         except (RedisError, OSError, ValueError):
             return
@@ -231,15 +243,20 @@ class Metrics(Collector):
             ),
         )
 
-    async def _publish(self) -> None:
+    async def publish(self) -> None:
+        """Tell Valkey how it stands."""
         if self._client is None:
             return
+        await self._permit.sure()
         state = json.dumps({**self.identity(), "at": _text(self._now()), **self.state()})
         uptime = json.dumps(self._uptime.as_json())
         try:
             async with asyncio.timeout(_ASK_SECONDS):
-                await self._client.set(STATE_KEY, state, ex=STATE_SECONDS)
-                await self._client.set(UPTIME_KEY, uptime, ex=UPTIME_SECONDS)
+                await self._client.set(state_key(self._choice), state, ex=STATE_SECONDS)
+                await self._client.set(uptime_key(self._choice), uptime, ex=UPTIME_SECONDS)
+                if self._choice:
+                    await self._client.sadd(CHOICES_KEY, self._choice)
+                    await self._client.expire(CHOICES_KEY, UPTIME_SECONDS)
         except (RedisError, OSError):
             # Who looks finds nothing, which says as much.
             return
@@ -250,7 +267,7 @@ class Metrics(Collector):
             return
         try:
             async with asyncio.timeout(_ASK_SECONDS):
-                await self._client.delete(STATE_KEY)
+                await self._client.delete(state_key(self._choice))
         except (RedisError, OSError):
             return
 

@@ -6,6 +6,7 @@ from scizor_resources.stores.outages import OutageKey, OutageStore
 from scizor_sidecar.journal import Hole
 from scizor_sidecar.later import WriteLater, storable
 from scizor_sidecar.mending import session_parts, sessions_in
+from scizor_sidecar.permit import ALWAYS, Permit
 
 #: Longest text that a row of an outage is told.
 _DETAIL_CHARACTERS = 500
@@ -16,10 +17,11 @@ class OutageBook(WriteLater):
 
     Args:
         platform: PostgreSQL and the ledger.
+        permit: whether this process may write.
     """
 
-    def __init__(self, platform: Platform) -> None:
-        super().__init__()
+    def __init__(self, platform: Platform, permit: Permit = ALWAYS) -> None:
+        super().__init__(permit)
         self._platform = platform
         self._store = OutageStore(platform.warehouse)
         self._begun: set[int] = set()

@@ -344,7 +344,10 @@ class FeedPipeline:
 
     def mark_minute(self, number: int, start: int, *, is_sampled: bool) -> None:
         """Note of a minute that was not made of live trades whether it is one of a sample."""
-        (self._sampled_minutes.add if is_sampled else self._sampled_minutes.discard)((number, start))
+        if is_sampled:
+            self._sampled_minutes.add((number, start))
+        else:
+            self._sampled_minutes.discard((number, start))
 
     def _note_samples(
         self, streams: Sequence[Stream], numbers: Sequence[int], ts: Sequence[int]

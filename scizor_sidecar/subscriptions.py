@@ -53,11 +53,13 @@ class Line:
     Attributes:
         feed: who streams it, None where nobody does.
         why: why nobody does.
+        no_book: why no order book is asked for although it is wanted, "" where it is.
     """
 
     candidate: Candidate
     feed: str | None
     why: str = ""
+    no_book: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class FeedOffer:
 
     Attributes:
         problem: why it cannot take anything now, "" where it can.
+        tried: market and symbol of what the problem is known to be one for; None: of all.
         refused: market and symbol -> why the provider does not serve it.
     """
 
@@ -73,6 +76,7 @@ class FeedOffer:
     limits: FeedLimits
     problem: str = ""
     refused: Mapping[Name, str] = field(default_factory=dict)
+    tried: Collection[Name] | None = None
 
 
 def assign(
@@ -96,21 +100,29 @@ def assign(
                 reasons.append(f"{offer.name}: {why}")
                 continue
             streams[offer.name] = streams.get(offer.name, 0) + 1
-            deep = each.depth and depths.get(offer.name, 0) < offer.limits.depths
+            most = offer.limits.depths
+            deep = each.depth and depths.get(offer.name, 0) < most
             depths[offer.name] = depths.get(offer.name, 0) + deep
-            lines.append(Line(replace(each, depth=deep), offer.name))
+            no_book = ""
+            if each.depth and not deep:
+                taken = f"all of its {most} order books are taken" if most else "has no order books"
+                no_book = f"{offer.name}: {taken}"
+            lines.append(Line(replace(each, depth=deep), offer.name, no_book=no_book))
             break
         else:
             nobody = f"no feed of market {each.market} is configured"
-            lines.append(Line(replace(each, depth=False), None, "; ".join(reasons) or nobody))
+            why = "; ".join(reasons) or nobody
+            no_book = why if each.depth else ""
+            lines.append(Line(replace(each, depth=False), None, why, no_book))
     return lines
 
 
 def _obstacle(candidate: Candidate, offer: FeedOffer, taken: int) -> str:
-    refused = offer.refused.get((candidate.market, candidate.symbol))
+    key = (candidate.market, candidate.symbol)
+    refused = offer.refused.get(key)
     if refused is not None:
         return refused
-    if offer.problem:
+    if offer.problem and (offer.tried is None or key in offer.tried):
         return offer.problem
     most = offer.limits.streams
     if most is not None and taken >= most:
@@ -174,6 +186,8 @@ class Subscriptions:
         self._refused_at: dict[tuple[str, Name], float] = {}
         #: Feed -> when it was last seen to be refused as a whole.
         self._feed_refused_at: dict[str, float] = {}
+        #: Feed that is refused as a whole -> what was wanted of it.
+        self._tried: dict[str, set[Name]] = {}
         self.wanted: dict[str, Wanted] = {name: Wanted() for name in feeds}
         self.lines: list[Line] = []
         #: Why the watchlist could not be read, "" where it could.
@@ -245,6 +259,19 @@ class Subscriptions:
             if each.feed is None
         }
 
+    @property
+    def without_book(self) -> dict[Name, str]:
+        """Market and symbol -> why no order book comes, of what is to have one."""
+        found: dict[Name, str] = {}
+        for line in self.lines:
+            key = (line.candidate.market, line.candidate.symbol)
+            told = {} if line.feed is None else self._pipelines[line.feed].without_book
+            if line.no_book:
+                found[key] = line.no_book
+            elif line.candidate.depth and key in told:
+                found[key] = f"{line.feed}: {told[key]}"
+        return found
+
     @staticmethod
     def _stream(line: Line) -> Stream:
         each = line.candidate
@@ -263,11 +290,15 @@ class Subscriptions:
                 else:
                     del pipeline.rejections[each], self._refused_at[name, each]
             problem = pipeline.why if pipeline.state is FeedState.REFUSED else ""
+            tried: set[Name] = set()
             if problem:
                 self._feed_refused_at[name] = now
+                tried = self._tried.get(name, set())
+                tried |= {(each.market, each.symbol) for each in self.wanted[name].streams}
             elif pipeline.is_connected:
                 self._feed_refused_at.pop(name, None)
-            offers[name] = FeedOffer(name, feed.limits, problem, refused)
+            self._tried[name] = tried
+            offers[name] = FeedOffer(name, feed.limits, problem, refused, frozenset(tried))
         # One that was refused lately stands behind the others: to try it again must not take
         # streams from a feed that works.
         late = {name for name, at in self._feed_refused_at.items() if now - at < REFUSED_SECONDS}

@@ -26,6 +26,7 @@ from scizor_resources.stores.live_bars import LiveBarRow, LiveBarStore
 from scizor_sidecar.feeds.base import Stream
 from scizor_sidecar.feeds.connection import FeedState
 from scizor_sidecar.live_indicators import IndicatorValues
+from scizor_sidecar.permit import ALWAYS, Permit
 from scizor_sidecar.pipeline import StreamedBar, Window
 from scizor_sidecar.session_days import SessionDays
 from scizor_sidecar.spool import Spool, SpoolFull
@@ -64,6 +65,10 @@ _Answer = TypeVar("_Answer")
 _FINAL = frozenset({BarState.CLOSED, BarState.REVISED})
 
 
+class _NotSure(Exception):
+    """Another process may have taken over while something was being stored."""
+
+
 class WarmWriter:
     """Stores what is closed; a listener of pipelines and of indicators.
 
@@ -74,6 +79,7 @@ class WarmWriter:
             before that instant are durable and none of them is provisional.
         alert: takes a sentence when bars are about to be lost, and when the database is back.
         lost: told of bars that neither database nor disk took: instrument, start, end.
+        permit: whether this process may write.
         monotonic: clock in seconds.
         flush_seconds: so long does `flush` wait for the database before all goes to disk.
 
@@ -96,9 +102,11 @@ class WarmWriter:
         *,
         alert: Callable[[str], None] = lambda _: None,
         lost: Callable[[Stream, int, int], None] = lambda _stream, _start, _end: None,
+        permit: Permit = ALWAYS,
         monotonic: Callable[[], float] = time.monotonic,
         flush_seconds: float = FLUSH_SECONDS,
     ) -> None:
+        self._permit = permit
         self._flush_seconds = flush_seconds
         self._platform, self._spool = platform, spool
         self._stored_until, self._alert, self._lost = stored_until, alert, lost
@@ -178,12 +186,16 @@ class WarmWriter:
         place = (stream.market, stream.symbol)
         self._streams[place] = stream
         self._markets[stream.instrument_id] = stream.market
-        final = bar.state in _FINAL
+        is_withdrawn = bar.state is BarState.WITHDRAWN
+        final = is_withdrawn or bar.state in _FINAL
         row = LiveBarRow(
             stream.instrument_id, bar.timeframe, bar.start, day, bar.open, bar.high, bar.low,
             bar.close, bar.volume, bar.vwap, bar.trade_count, streamed.source, final,
+            is_withdrawn,
         )  # fmt: skip
         kept = KeptBar(stream.market, stream.symbol, row)
+        if is_withdrawn:
+            self._indicators.pop(kept.key, None)
         if final:
             self._provisional.pop(kept.key, None)
             self._final[kept.key] = kept
@@ -255,6 +267,13 @@ class WarmWriter:
                 )
             )
 
+    def stored_of(self, bars: Iterable[BarKey]) -> set[BarKey]:
+        """Return those bars of which no newer state waits to be stored."""
+        if self._spool.records:
+            return set()
+        under_way = {each.key for each in self._under_way.bars}
+        return {each for each in bars if each not in self._final and each not in under_way}
+
     # ---- what goes out
 
     async def run(self) -> None:
@@ -304,6 +323,7 @@ class WarmWriter:
 
     async def _write_out(self, *, all_of_it: bool = False) -> None:
         async with self._lock:
+            await self._permit.sure()
             # Something is under way already where an earlier write was cancelled.
             batch = join_batches([self._under_way, self._take(all_of_it=all_of_it)])
             self._under_way = batch
@@ -327,9 +347,13 @@ class WarmWriter:
         return batch
 
     async def _try_to_store(self, batch: WarmBatch) -> bool:
+        await self._permit.sure()
         began = self._monotonic()
         try:
             await self._in_thread(self._store_safely, batch)
+        except _NotSure:
+            # All of it once more; what is stored already stays as it is.
+            return await self._try_to_store(batch)
         except WarehouseError as error:
             if self.away is None:
                 self._alert(f"Bars cannot be stored and go to disk until they can: {error}")
@@ -353,19 +377,25 @@ class WarmWriter:
     def _store_batch(self, batch: WarmBatch) -> None:
         if batch.bars:
             self._markets.update((each.bar.instrument_id, each.market) for each in batch.bars)
-            outcome = self._store.write([each.bar for each in batch.bars])
+            outcome = self._store.write([each.bar for each in batch.bars], self._must_be_sure)
             self.bars_written += outcome.written.inserted + outcome.written.changed
             self.held_back += len(outcome.held_back)
             self.refused_bars += len(outcome.refused)
             left_out = {row[:3] for row in (*outcome.held_back, *outcome.refused)}
+            left_out |= {each.key for each in batch.bars if each.bar.is_withdrawn}
         else:
             left_out = set()
         rows = [each for each in batch.indicators if each.key not in left_out]
+        self._must_be_sure()
         if rows:
             self._store_indicators(rows)
         for market in {each.market for each in batch.refused}:
             mine = [each for each in batch.refused if each.market == market]
             self._platform.quality.quarantine("ticks", market, "tick", refused_frame(mine))
+
+    def _must_be_sure(self) -> None:
+        if not self._permit.is_sure:
+            raise _NotSure
 
     def _store_indicators(self, rows: Sequence[KeptIndicators]) -> None:
         try:

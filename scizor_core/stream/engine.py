@@ -33,6 +33,8 @@ class BarState(StrEnum):
     REVISED = "revised"
     #: The feed was away during its interval: trades may be missing until it is healed.
     PROVISIONAL = "provisional"
+    #: All of its trades were taken back: there is no such bar.
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,11 @@ class LiveBar:
     def end(self) -> int:
         """End of its interval, microseconds UTC, exclusive."""
         return self.start + _STEP_US[self.timeframe]
+
+    @classmethod
+    def withdrawn(cls, symbol: int, timeframe: Timeframe, start: int) -> "LiveBar":
+        """Return what says that there is no such bar; its numbers are all zero."""
+        return cls(symbol, timeframe, start, 0, 0, 0, 0, 0, None, 0, BarState.WITHDRAWN)
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,8 @@ class BarEngine:
         #: (symbol, timeframe, start) of bars above whose state may be another although none of
         #: their minutes is.
         self._changed_above: dict[tuple[int, Timeframe, int], None] = {}
+        #: (symbol, timeframe, start) of bars of which a minute was taken out.
+        self._taken_out: set[tuple[int, Timeframe, int]] = set()
         self._to_tidy: set[int] = set()
         self._forgotten_until = np.zeros(0, dtype=np.int64)
         self._keep_us = keep_minutes * MINUTE_US
@@ -359,6 +368,8 @@ class BarEngine:
         """Put a minute that was made elsewhere, of all its trades, in the place of the own one."""
         symbol = self._symbols[number]
         kept = symbol.minutes.get(start)
+        if kept is not None and kept.minute.has_price and not minute.has_price:
+            self._take_out(number, start)
         if kept is None:
             over = start < symbol.closed_until
             kept = _Kept(minute, BarState.REVISED if over else BarState.FORMING)
@@ -370,6 +381,21 @@ class BarEngine:
         if self._is_in_outage(symbol, start):
             kept.state = BarState.PROVISIONAL
         self._changed[number, start] = None
+
+    def withdraw(self, number: int, start: int) -> None:
+        """Take out a minute that is kept: all of its trades were taken back."""
+        kept = self._symbols[number].minutes.pop(start)
+        if kept.minute.has_price:
+            self._take_out(number, start)
+
+    def _take_out(self, number: int, start: int) -> None:
+        for timeframe, step in _STEP_US.items():
+            self._taken_out.add((number, timeframe, start - start % step))
+        self._changed[number, start] = None
+
+    def closed_until(self, number: int) -> int:
+        """Return until when a symbol's minutes are over, microseconds UTC."""
+        return self._symbols[number].closed_until
 
     def keeps(self, number: int, start: int) -> bool:
         """Say whether a symbol's trades at an instant still make bars here."""
@@ -393,7 +419,7 @@ class BarEngine:
         if resting:
             keys, self._changed = self._without_resting(keys, resting)
         marked, self._changed_above = self._changed_above, {}
-        out = [bar for key in keys if (bar := self.minute_bar(*key)) is not None]
+        out = [bar for key in keys if (bar := self._minute_or_withdrawn(*key)) is not None]
         for timeframe in STREAM_TIMEFRAMES[1:]:
             step = _STEP_US[timeframe]
             above = dict.fromkeys((number, start - start % step) for number, start in keys)
@@ -404,6 +430,10 @@ class BarEngine:
                     self._changed_above[number, timeframe, start] = None
                 elif (bar := self._bar_above(number, timeframe, start)) is not None:
                     out.append(bar)
+                elif (number, timeframe, start) in self._taken_out:
+                    out.append(LiveBar.withdrawn(number, timeframe, start))
+        if self._taken_out:
+            self._taken_out &= self._changed_above.keys()
         # Only now: what has just been given out may be old.
         for number in self._to_tidy:
             self._forget(number)
@@ -426,6 +456,12 @@ class BarEngine:
     def has_waiting(self) -> bool:
         """Whether there are bars that the last call of `changed` has not given out."""
         return bool(self._changed or self._changed_above)
+
+    def _minute_or_withdrawn(self, number: int, start: int) -> LiveBar | None:
+        bar = self.minute_bar(number, start)
+        if bar is None and self._taken_out and (number, "1m", start) in self._taken_out:
+            return LiveBar.withdrawn(number, "1m", start)
+        return bar
 
     def minute_bar(self, number: int, start: int) -> LiveBar | None:
         """Return the bar of a minute, None where no trade has set a price in it."""

@@ -61,6 +61,12 @@ class Liveness:
         self._mean[symbols] += weight * (pause - self._mean[symbols])
         self._square[symbols] += weight * (pause * pause - self._square[symbols])
 
+    def newest(self, symbol: int) -> tuple[int, int] | None:
+        """Return time and id of a symbol's newest trade, None before the first."""
+        if symbol >= len(self.last) or self.last[symbol] == NO_TIME:
+            return None
+        return int(self.last[symbol]), int(self.last_id[symbol])
+
     def listen_since(self, symbol: int, ts_us: int) -> None:
         """Count the silence of a symbol from an instant on: before it nobody listened."""
         self._grow(symbol + 1)

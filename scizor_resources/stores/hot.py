@@ -27,7 +27,8 @@ KEPT_BARS = 500
 #: The string is cut back to `KEPT_BARS` when it has so many.
 _MOST_BARS = 600
 #: States in the order of their codes.
-STATES: tuple[str, ...] = ("forming", "closed", "revised", "provisional")
+#: A bar that is withdrawn is in no string; only what is published tells of it.
+STATES: tuple[str, ...] = ("forming", "closed", "revised", "provisional", "withdrawn")
 FINAL_STATES = frozenset({1, 2})
 
 _RECORD = Struct("<q6diiHB31s")
@@ -141,6 +142,8 @@ class HotSeries:
     def __init__(self, key: str, live_ms: int) -> None:
         self.key, self.live_ms = key, live_ms
         self.complete_from: int | None = None
+        #: Start -> source of bars that there are no more; PostgreSQL may have them a little longer.
+        self._withdrawn: dict[int, str] = {}
         self._starts: list[int] = []
         self._data = bytearray(_header(None))
 
@@ -155,6 +158,8 @@ class HotSeries:
     def put(self, bar: HotBar) -> Change | None:
         """Take a bar; returns what changes in Valkey, None where nothing does."""
         record = bar.packed()
+        if self._withdrawn:
+            self._withdrawn.pop(bar.start, None)
         if not self._starts or bar.start > self._starts[-1]:
             if len(self._starts) >= _MOST_BARS:
                 self._cut()
@@ -176,6 +181,17 @@ class HotSeries:
         self._data[at:at] = record
         return self.whole()
 
+    def withdraw(self, start: int, source: str) -> Change | None:
+        """Take a bar out; returns what changes in Valkey, None where it is not there."""
+        self._withdrawn[start] = source
+        place = bisect.bisect_left(self._starts, start)
+        if place == len(self._starts) or self._starts[place] != start:
+            return None
+        del self._starts[place]
+        at = (place + 1) * RECORD_BYTES
+        del self._data[at : at + RECORD_BYTES]
+        return self.whole()
+
     def put_stored(self, bars: Iterable[HotBar]) -> bool:
         """Take in bars of PostgreSQL that the copy lacks, and final ones that it has otherwise.
 
@@ -191,6 +207,8 @@ class HotSeries:
         }
         before = dict(records)
         for bar in bars:
+            if self._withdrawn.get(bar.start) == bar.source:
+                continue
             known = records.get(bar.start)
             if known is None or (
                 bar.state in FINAL_STATES

@@ -7,6 +7,7 @@ which they mostly are, are copied; only rows that are there already are merged.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,11 +35,35 @@ _ID_END = 2**31
 #: Bars of other times than 1990 to 2199 are a mistake; each would make a partition.
 _FIRST_US, _END_US = 631_152_000 * _MICROSECONDS, 7_258_118_400 * _MICROSECONDS
 _FIND = """
-SELECT (s.place - 1)::int AS place, t.source, t.is_final, t.trade_count
+SELECT (s.place - 1)::int AS place, t.source, t.is_final, t.trade_count, t.ingested_at
 FROM unnest(%s::int[], %s::text[], %s::bigint[]) WITH ORDINALITY
     AS s (instrument_id, timeframe, seconds, place)
 JOIN market.bars AS t ON t.instrument_id = s.instrument_id AND t.timeframe = s.timeframe
     AND t.ts = to_timestamp(s.seconds) AND t.ts BETWEEN to_timestamp(%s) AND to_timestamp(%s)
+"""
+_WITHDRAW = """
+WITH gone AS (
+    DELETE FROM market.bars AS t
+    USING unnest(%s::int[], %s::text[], %s::bigint[], %s::text[])
+        AS s (instrument_id, timeframe, seconds, source)
+    WHERE t.instrument_id = s.instrument_id AND t.timeframe = s.timeframe
+        AND t.ts = to_timestamp(s.seconds) AND t.source = s.source
+        AND t.ts BETWEEN to_timestamp(%s) AND to_timestamp(%s)
+    RETURNING t.*
+), kept AS (
+    INSERT INTO market.bar_revisions (
+        instrument_id, timeframe, ts, open, high, low, close, volume, vwap, trade_count, adj_close,
+        source, is_final, ingested_at, superseded_by
+    )
+    SELECT instrument_id, timeframe, ts, open, high, low, close, volume, vwap, trade_count,
+        adj_close, source, is_final, ingested_at, source
+    FROM gone
+), without AS (
+    DELETE FROM market.indicators AS i
+    USING gone
+    WHERE (i.instrument_id, i.timeframe, i.ts) = (gone.instrument_id, gone.timeframe, gone.ts)
+)
+SELECT ts FROM gone
 """
 
 
@@ -46,7 +71,8 @@ class LiveBarRow(NamedTuple):
     """A bar of a live feed as it is stored.
 
     `start` is microseconds UTC, `session_day` the exchange's date as days since 1970; `vwap` is
-    None where no size counts.
+    None where no size counts. `is_withdrawn` says that there is no such bar: all of its trades were
+    taken back; then only what it is a bar of, and its source, count.
     """
 
     instrument_id: int
@@ -62,6 +88,7 @@ class LiveBarRow(NamedTuple):
     trade_count: int
     source: str
     is_final: bool
+    is_withdrawn: bool = False
 
 
 @dataclass
@@ -72,18 +99,23 @@ class LiveWrite:
         written: rows inserted, changed, unchanged, protected.
         held_back: rows left out because what is stored is better.
         refused: rows that break the contract of `market.bars`; none of them was written.
+        at: the database's time of it.
+        withdrawn: bars that were taken out; their values are in the revisions.
     """
 
     written: WriteResult = WriteResult()
     held_back: list[LiveBarRow] = field(default_factory=list)
     refused: list[LiveBarRow] = field(default_factory=list)
+    at: datetime | None = None
+    withdrawn: int = 0
 
 
 class LiveBarStore:
     """Writes the bars of live feeds.
 
     What is stored stays where it is final and its source stands earlier in the chain, or where the
-    new bar is provisional and another source's, or has seen fewer trades.
+    new bar is provisional and another source's, or has seen fewer trades, or where another process
+    has written it since this one wrote anything.
 
     Args:
         url: libpq URL.
@@ -102,27 +134,32 @@ class LiveBarStore:
         self._ensure_partitions, self._rank = ensure_partitions, rank
         self._known_months: set[int] = set()
         self._newest: dict[tuple[int, str], int] = {}
+        self._last_at: datetime | None = None
 
     def close(self) -> None:
         """Close the connection; the next write opens it anew."""
         self._kept.close()
 
-    def write(self, rows: Sequence[LiveBarRow]) -> LiveWrite:
+    def write(
+        self, rows: Sequence[LiveBarRow], before_commit: Callable[[], None] = lambda: None
+    ) -> LiveWrite:
         """Store bars durably, in one transaction.
 
         Args:
             rows: bars, none twice.
+            before_commit: called at the end of the transaction; where it raises, nothing is stored.
 
         Raises:
             WarehouseAway: PostgreSQL cannot be reached; nothing was written, as far as is known.
             WarehouseError: PostgreSQL refused; nothing was written.
         """
-        if not rows:
-            return LiveWrite()
-        ordered = sorted(rows, key=lambda row: row[:3])
+        gone = [row for row in rows if row.is_withdrawn]
+        outcome = LiveWrite(withdrawn=self._withdraw(gone, before_commit) if gone else 0)
+        if len(gone) == len(rows):
+            return outcome
+        ordered = sorted((row for row in rows if not row.is_withdrawn), key=lambda row: row[:3])
         columns = _Columns(ordered)
         good = columns.good()
-        outcome = LiveWrite()
         if not good.all():
             outcome.refused = [
                 row for row, is_good in zip(ordered, good, strict=True) if not is_good
@@ -135,18 +172,39 @@ class LiveBarStore:
         try:
             with self._kept.lend() as connection:
                 make_temporary(self._kept, connection, BARS)
-                if not self._are_new(ordered) or not _copied(connection, columns, outcome):
+                is_stored = self._are_new(ordered) and _copied(
+                    connection, columns, outcome, before_commit
+                )
+                if not is_stored:
                     with connection.transaction():
                         self._write(connection, ordered, columns, outcome)
+                        before_commit()
         except BaseException:
             # A partition may be gone: the archive lets go of old months.
             self._known_months.clear()
             self._newest.clear()
             raise
+        self._last_at = outcome.at
         for row in ordered:
             key = (row.instrument_id, row.timeframe)
             self._newest[key] = max(self._newest.get(key, row.start), row.start)
         return outcome
+
+    def _withdraw(self, rows: Sequence[LiveBarRow], before_commit: Callable[[], None]) -> int:
+        """Take bars out that are the feed's own, and their indicators; returns how many."""
+        columns = _Columns(rows)
+        seconds = columns.start // _MICROSECONDS
+        with self._kept.lend() as connection, connection.transaction():
+            _take_turns(connection, columns)
+            found = connection.execute(
+                _WITHDRAW,
+                [
+                    columns.ids.tolist(), columns.timeframes, seconds.tolist(), columns.sources,
+                    int(seconds.min()), int(seconds.max()),
+                ],
+            ).fetchall()  # fmt: skip
+            before_commit()
+        return len(found)
 
     def _are_new(self, rows: Sequence[LiveBarRow]) -> bool:
         """Say whether all rows come after what this process has written of their series."""
@@ -162,7 +220,7 @@ class LiveBarStore:
         columns: "_Columns",
         outcome: LiveWrite,
     ) -> None:
-        _take_turns(connection, columns)
+        outcome.at = _take_turns(connection, columns)
         seconds = columns.start // _MICROSECONDS
         found = connection.execute(
             _FIND,
@@ -194,10 +252,12 @@ class LiveBarStore:
         """Say whether what is stored is better than a new bar."""
         if not stored["is_final"] or "simulated" in stored["source"]:
             return False
-        if new.source == stored["source"]:
-            return not new.is_final and new.trade_count < (stored["trade_count"] or 0)
         if not new.is_final:
-            return True
+            is_others = self._last_at is not None and stored["ingested_at"] > self._last_at
+            has_less = new.trade_count < (stored["trade_count"] or 0)
+            return new.source != stored["source"] or has_less or is_others
+        if new.source == stored["source"]:
+            return False
         one = new.instrument_id
         return self._rank(one, new.source) > self._rank(one, stored["source"])
 
@@ -210,15 +270,26 @@ class LiveBarStore:
         self._known_months |= months
 
 
-def _take_turns(connection: psycopg.Connection[Row], columns: "_Columns") -> None:
-    """Wait until nobody else writes to these months, as every writer of bars does."""
-    connection.execute(
-        "SELECT pg_advisory_xact_lock(%s, month) FROM unnest(%s::int[]) AS month",
+def _take_turns(connection: psycopg.Connection[Row], columns: "_Columns") -> datetime:
+    """Wait until nobody else writes to these months, as every writer of bars does.
+
+    Returns the transaction's time, which its rows are stamped with.
+    """
+    row = connection.execute(
+        "SELECT now() AS at, pg_advisory_xact_lock(%s, month) FROM unnest(%s::int[]) AS month",
         [BARS.lock, columns.months()],
-    )
+    ).fetchone()
+    assert row is not None  # noqa: S101  # there is a month
+    at: datetime = row["at"]
+    return at
 
 
-def _copied(connection: psycopg.Connection[Row], columns: "_Columns", outcome: LiveWrite) -> bool:
+def _copied(
+    connection: psycopg.Connection[Row],
+    columns: "_Columns",
+    outcome: LiveWrite,
+    before_commit: Callable[[], None],
+) -> bool:
     """Store rows that are new, as it seems; false where one of them was there, and none is stored.
 
     To ask first would take a third of the whole time.
@@ -226,8 +297,9 @@ def _copied(connection: psycopg.Connection[Row], columns: "_Columns", outcome: L
     table = columns.table()
     try:
         with connection.transaction():
-            _take_turns(connection, columns)
+            outcome.at = _take_turns(connection, columns)
             copy_rows(connection, f"market.{BARS.name}", table)
+            before_commit()
     except psycopg.errors.UniqueViolation:
         return False
     outcome.written = WriteResult(inserted=len(table))
@@ -239,7 +311,7 @@ class _Columns:
 
     def __init__(self, rows: Sequence[LiveBarRow]) -> None:
         (
-            ids, self.timeframes, starts, days, *prices, vwaps, counts, self.sources, finals,
+            ids, self.timeframes, starts, days, *prices, vwaps, counts, self.sources, finals, _,
         ) = (list(column) for column in zip(*rows, strict=True))  # fmt: skip
         self.ids = np.array(ids, dtype=np.int64)
         self.start = np.array(starts, dtype=np.int64)

@@ -8,6 +8,7 @@ whole seconds).
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -17,6 +18,7 @@ from scizor_resources.errors import BadRequest
 from scizor_resources.providers.ccxt_venues.exchange import Exchange
 from scizor_resources.providers.ccxt_venues.kraken import TRADES_ENDPOINT
 from scizor_resources.providers.ccxt_venues.markets import Markets, find_market, parse_markets
+from scizor_resources.providers.ccxt_venues.trades import trade_pages
 from scizor_resources.providers.ccxt_venues.venues import MARKET, Venue, get_venue
 from scizor_resources.providers.gate import Gate
 from scizor_resources.trades.base import TRADES_AT_ONCE, Listed, Trade, TradeColumns, columns_of
@@ -106,25 +108,16 @@ class CryptoTrades:
 
 
 def _kraken(exchange: Exchange, pair: str, start_us: int, end_us: int) -> TradeColumns:
-    # Its times are floats, which may be rounded up into the microsecond that is asked for.
-    since = (start_us - 1) * 1000 - 1
-    found: dict[str | int | None, Trade] = {}
-    while True:
-        rows, last = _kraken_page(exchange, pair, since)
-        known = len(found)
-        for row in rows:
-            trade = _kraken_trade(exchange, row)
-            found[trade.trade_id] = trade
-        if len(found) == known:
-            if len(rows) >= _PAGE:
-                raise exchange.drift(TRADES_ENDPOINT, f"{len(rows)} trades or more at one time")
-            # There is nothing newer.
-            return columns_of(list(found.values()), start_us, end_us, end_us)
-        # What happened at the time in which the page ends is told again: it may have been cut.
-        since = last - 1
-        reached = last // 1000
-        if reached >= end_us or len(found) >= TRADES_AT_ONCE:
-            return columns_of(list(found.values()), start_us, end_us, reached)
+    found: list[Trade] = []
+    try:
+        for rows, last in trade_pages(partial(_kraken_page, exchange, pair), start_us):
+            found += [_kraken_trade(exchange, row) for row in rows]
+            reached = last // 1000
+            if reached >= end_us or len(found) >= TRADES_AT_ONCE:
+                return columns_of(found, start_us, end_us, reached)
+    except ValueError as error:
+        raise exchange.drift(TRADES_ENDPOINT, str(error)) from None
+    return columns_of(found, start_us, end_us, end_us)
 
 
 def _kraken_page(exchange: Exchange, pair: str, since: int) -> tuple[list[Any], int]:

@@ -16,6 +16,8 @@ from scizor_sidecar.face.docs_page import docs_page
 from scizor_sidecar.face.feeds import feeds_router
 from scizor_sidecar.face.guard import Gatekeeper, Guard
 from scizor_sidecar.face.kpis import TELL_SECONDS, Kpis, kpis_router
+from scizor_sidecar.face.limits import LOOK_SECONDS as LIMITS_SECONDS
+from scizor_sidecar.face.limits import LimitWatch
 from scizor_sidecar.face.market import market_router
 from scizor_sidecar.face.problems import add_handlers, answer
 from scizor_sidecar.face.realtime import realtime_router
@@ -52,6 +54,7 @@ def make_app(state: FaceState) -> FastAPI:
     board, kpis, watch = Board(state.platform, state.now), Kpis(state), AlertWatch(state)
     state.hub.every(LOOK_SECONDS, watch.look)
     state.hub.every(TELL_SECONDS, kpis.tell)
+    state.hub.every(LIMITS_SECONDS, LimitWatch(state).look)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

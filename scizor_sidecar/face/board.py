@@ -1,13 +1,14 @@
 """The watchlist with what is known of each symbol now: price, change, freshness, quality."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from scizor_core.instruments import WatchlistEntry
 from scizor_core.markets import MARKETS
+from scizor_core.sources import is_sampled, without_sampled
 from scizor_core.stream.trades import MICROSECONDS
 from scizor_resources.health.clock import MarketClock, market_clocks
 from scizor_resources.health.database import Database, Row
@@ -16,6 +17,7 @@ from scizor_resources.health.probe import default_thresholds
 from scizor_resources.health.report import SymbolFact, Thresholds
 from scizor_resources.health.warehouse_facts import read_symbols, read_thresholds
 from scizor_resources.platform import Platform
+from scizor_sidecar.face.limits import sampled_live, without_book
 from scizor_sidecar.face.state import FaceState, Name
 from scizor_sidecar.face.wire import as_iso, or_null
 from scizor_sidecar.feeds.connection import FeedState
@@ -24,8 +26,6 @@ from scizor_sidecar.pipeline import StreamedBar
 #: The database is asked at most so often, however many look.
 _KEPT_FOR = timedelta(seconds=1)
 _STALENESS = "staleness_minutes"
-#: Venues that only show the present: their bars are samples of quotes.
-_SAMPLED = ("coinspot",)
 _NAMES = """
 SELECT DISTINCT ON (market, symbol) market, symbol, instrument_id, name FROM public.symbols
 ORDER BY market, symbol, delisted_on DESC NULLS FIRST
@@ -123,10 +123,17 @@ def entry_items(
         if (market is None or each.market == market) and (name is None or each.name == name)
     ]
     entries.sort(key=lambda each: (each.priority, each.market, each.symbol, each.name))
-    return [_item(state, stored, each) for each in entries]
+    samples, bookless = sampled_live(state), without_book(state)
+    return [_item(state, stored, each, samples, bookless) for each in entries]
 
 
-def _item(state: FaceState, stored: _Stored, entry: WatchlistEntry) -> dict[str, Any]:
+def _item(
+    state: FaceState,
+    stored: _Stored,
+    entry: WatchlistEntry,
+    samples: Collection[Name],
+    bookless: Mapping[Name, str],
+) -> dict[str, Any]:
     key = (entry.market, entry.symbol)
     fact = stored.facts.get(key)
     feed = _feed_of(state, key)
@@ -142,7 +149,9 @@ def _item(state: FaceState, stored: _Stored, entry: WatchlistEntry) -> dict[str,
         "tier": rest.pop("priority"),
         **rest,
         "depth": f"{entry.market}:{entry.symbol}" in state.platform.settings.stream_depth,
+        "no_book": bookless.get(key),
         **price,
+        "is_sampled": key in samples or is_sampled(price["source"]),
         "feed": feed,
         "is_live": feed is not None and state.pipelines[feed].state is FeedState.CONNECTED,
         **_freshness(state.now(), stored, entry.market, fact, price["price_at"], live),
@@ -160,7 +169,8 @@ def _feed_of(state: FaceState, key: Name) -> str | None:
         feed = state.subscriptions.streamed.get(key)
         return feed if feed in state.pipelines else None
     live = state.hub.last_bar(*key)
-    return live.source if live is not None and live.source in state.pipelines else None
+    feed = None if live is None else without_sampled(live.source)
+    return feed if feed in state.pipelines else None
 
 
 def _price(stored: _Stored, fact: SymbolFact | None, live: StreamedBar | None) -> dict[str, Any]:
@@ -179,7 +189,6 @@ def _price(stored: _Stored, fact: SymbolFact | None, live: StreamedBar | None) -
         "change_percent": None if percent is None else round(percent, 4),
         "source": source,
         "is_simulated": "simulated" in source,
-        "is_sampled": any(each in source for each in _SAMPLED),
     }
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from scizor_core.errors import ScizorError
+from scizor_core.stream.engine import BarState
 from scizor_core.stream.guards import RULES
 from scizor_core.stream.trades import MICROSECONDS
 from scizor_resources.errors import WarehouseError
@@ -163,7 +164,10 @@ class Hub:
         for streamed in bars:
             bar, stream = streamed.bar, streamed.stream
             recent = self._recent.setdefault((stream.market, stream.symbol, bar.timeframe), {})
-            recent[bar.start] = streamed
+            if bar.state is BarState.WITHDRAWN:
+                recent.pop(bar.start, None)
+            else:
+                recent[bar.start] = streamed
             if len(recent) > _RECENT_BARS:
                 del recent[min(recent)]
             topic = self._topics.get(TopicName("bars", stream.market, stream.symbol, bar.timeframe))

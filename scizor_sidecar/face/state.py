@@ -34,6 +34,10 @@ class Streamed(Protocol):
     def not_streamed(self) -> Mapping[Name, str]:
         """Market and symbol -> why nobody streams it."""
 
+    @property
+    def without_book(self) -> Mapping[Name, str]:
+        """Market and symbol -> why no order book comes, of what is to have one."""
+
 
 class Healing(Protocol):
     """What is still to be fetched after outages."""

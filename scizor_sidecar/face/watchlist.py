@@ -81,14 +81,17 @@ class WatchedModel(EntryModel):
 
     name: str = Field(description="Long name of the instrument.")
     timezone: str = Field(description="IANA zone of its market.")
-    depth: bool = Field(description="Whether its order book is streamed.")
+    depth: bool = Field(description="Whether its order book is wanted.")
+    no_book: str | None = Field(description="Why it does not come, where that is so.")
     price: float | None
     price_at: str | None
     previous_close: float | None
     change_percent: float | None = Field(description="Against the previous close.")
     source: str
     is_simulated: bool
-    is_sampled: bool = Field(description="A sample of a quote rather than of trades.")
+    is_sampled: bool = Field(
+        description="A sample: of a quote, or of the trades where not all of them come."
+    )
     feed: str | None = Field(description="Who streams it.")
     is_live: bool = Field(description="Its feed is connected.")
     freshness: str = Field(description="fresh, late, stale, closed or none.")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from scizor_core.stream.engine import STREAM_TIMEFRAMES
+from scizor_core.stream.engine import STREAM_TIMEFRAMES, BarState
 from scizor_sidecar.pipeline import Book, Quote, StreamedBar
 
 VERSION = 1
@@ -121,8 +121,10 @@ def or_null(value: float | None) -> float | None:
 
 
 def bar_item(streamed: StreamedBar) -> dict[str, Any]:
-    """Return a live bar as it goes over the wire."""
+    """Return a live bar as it goes over the wire; one that is withdrawn has no numbers."""
     bar = streamed.bar
+    if bar.state is BarState.WITHDRAWN:
+        return {"t": iso(bar.start), "state": bar.state.value, "source": streamed.source}
     return {
         "t": iso(bar.start),
         "o": bar.open,

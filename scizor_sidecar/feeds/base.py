@@ -5,7 +5,7 @@ and returns or raises when that ends; `scizor_sidecar.feeds.connection` begins t
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -121,6 +121,15 @@ class Sink(Protocol):
 
     def rejected(self, stream: Stream, why: str) -> None:
         """Say that the provider does not serve a stream; the others go on."""
+
+    def limited(self, sampled: Collection[Stream], without_book: Mapping[Stream, str]) -> None:
+        """Say of which streams less comes than is wanted; said of all whenever it changes.
+
+        Args:
+            sampled: those of whose trades only a sample comes. It is said before the first of
+                these trades.
+            without_book: those whose order book is wanted and does not come, and why.
+        """
 
     async def room(self) -> None:
         """Wait until more can be taken: a feed that outruns us is read more slowly."""

@@ -30,7 +30,8 @@ class Patience:
         longest_seconds: no pause is longer.
         steady_seconds: a connection that stood so long makes the next pause a first one again.
         silence_seconds: a connection from which nothing at all has come for so long is ended.
-        refused_seconds: pause where trying again cannot help by itself (a wrong key).
+        refused_seconds: pause where trying again cannot help by itself (a wrong key); it ends
+            sooner when an instrument is wanted that was not when the feed was refused.
     """
 
     first_seconds: float = 0.5
@@ -84,6 +85,8 @@ class Connection:
         self._patience = patience or Patience()
         self._monotonic = monotonic or asyncio.get_running_loop().time
         self._jitter = jitter
+        #: Market and symbol of what was wanted when the feed was refused, since it last stood.
+        self._refused: set[tuple[str, str]] = set()
         self.failures = 0
 
     async def keep(self) -> None:
@@ -93,12 +96,29 @@ class Connection:
                 self._sink.disconnected(FeedState.IDLE, "nothing is to be streamed")
                 await self._wanted.changed_since(self._wanted.version)
                 continue
-            pause = await self._connect_once()
-            await asyncio.sleep(pause)
+            if await self._connect_once() is FeedState.REFUSED:
+                await self._wait_for_others()
+            else:
+                await asyncio.sleep(self.pause(self.failures))
 
-    async def _connect_once(self) -> float:
-        """Serve one connection; returns the pause before the next."""
-        began = self._monotonic()
+    async def _wait_for_others(self) -> None:
+        """Wait until something else is wanted than what was refused, or it is time to ask again."""
+        try:
+            async with asyncio.timeout(self._patience.refused_seconds):
+                version = self._wanted.version
+                while self._names() <= self._refused:
+                    version = await self._wanted.changed_since(version)
+        except TimeoutError:
+            return
+        # A wrong key is wrong for every instrument.
+        await asyncio.sleep(self.pause(self.failures))
+
+    def _names(self) -> set[tuple[str, str]]:
+        return {(each.market, each.symbol) for each in self._wanted.streams}
+
+    async def _connect_once(self) -> FeedState:
+        """Serve one connection; returns how it ended."""
+        began, asked = self._monotonic(), self._names()
         self._sink.connecting()
         state, why = FeedState.WAITING, "the connection was closed"
         try:
@@ -113,10 +133,12 @@ class Connection:
             self._monotonic() - began >= self._patience.steady_seconds
         )
         self.failures = 1 if stood else self.failures + 1
-        self._sink.disconnected(state, why)
+        if stood:
+            self._refused.clear()
         if state is FeedState.REFUSED:
-            return self._patience.refused_seconds
-        return self.pause(self.failures)
+            self._refused |= asked
+        self._sink.disconnected(state, why)
+        return state
 
     def pause(self, failures: int) -> float:
         """Return the seconds to wait after so many failures in a row: half of it is chance."""

@@ -79,7 +79,8 @@ class IbkrFeed:
     @property
     def without_book(self) -> Mapping[tuple[str, str], str]:
         """Market and symbol of the streams whose order book is not served: why."""
-        return dict(self._session.no_book) if self._session is not None else {}
+        found = self._session.without_book if self._session is not None else {}
+        return {(each.market, each.symbol): why for each, why in found.items()}
 
     async def run(self, wanted: Wanted, sink: Sink) -> None:
         """Serve one connection.

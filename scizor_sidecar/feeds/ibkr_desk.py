@@ -78,6 +78,11 @@ class Desk:
             book.clear()
             self._books_moved[key] = None
 
+    @property
+    def sampled(self) -> frozenset[Key]:
+        """Instruments whose trades are taken from the line: a sample."""
+        return frozenset(self._lines.keys() - self._held.keys() - self._ticked)
+
     def is_holding(self, key: Key) -> bool:
         """Whether tick-by-tick has sent nothing yet while the line has told of trades."""
         return bool(self._held.get(key))

@@ -84,9 +84,6 @@ class IbkrSession:
         quota: what may be subscribed at a time.
         now: clock, aware; times of quotes and books, for which IBKR tells none.
         patience: how long is waited for what.
-
-    Attributes:
-        no_book: instruments whose order book is not served, and why.
     """
 
     def __init__(
@@ -116,7 +113,9 @@ class IbkrSession:
         self._streams: dict[Key, Stream] = {}
         self._rejected: dict[Key, ProviderError] = {}
         self._left_out: set[Key] = set()
-        self.no_book: dict[Key, str] = {}
+        self._no_book: dict[Key, str] = {}
+        self._bookless: set[Key] = set()
+        self._told: tuple[frozenset[Stream], dict[Stream, str]] | None = None
 
     @property
     def is_of_no_use(self) -> bool:
@@ -127,8 +126,21 @@ class IbkrSession:
     @property
     def sampled(self) -> frozenset[Stream]:
         """Streams whose trades are a sample: their lines are all that there is."""
-        keys = self._subscriptions.have(Kind.LINE) - self._subscriptions.have(Kind.TICKS)
-        return frozenset(self._streams[key] for key in keys if key in self._streams)
+        return frozenset(self._streams[key] for key in self._desk.sampled if key in self._streams)
+
+    @property
+    def without_book(self) -> dict[Stream, str]:
+        """Streams whose order book is wanted and does not come: why."""
+        full = (
+            f"Others have the {self._quota.depths} order books that {TITLE} allows in "
+            f"{self._quota.lines} market data lines."
+        )
+        found = {**dict.fromkeys(self._bookless, full), **self._no_book}
+        return {
+            self._streams[key]: why
+            for key, why in found.items()
+            if key in self._streams and self._streams[key].depth
+        }
 
     async def close(self) -> None:
         """Hand over what waits; the connection is closed by who opened it."""
@@ -228,8 +240,9 @@ class IbkrSession:
             lined=there.have(Kind.LINE),
             ticked=there.have(Kind.TICKS),
             booked=there.have(Kind.BOOK),
-            no_book=self.no_book,
+            no_book=self._no_book,
         )
+        self._bookless = {key for key, each in self._streams.items() if each.depth} - plan.books
         left_out = set(plan.left_out)
         for key in sorted(left_out - self._left_out):
             self._sink.rejected(
@@ -295,6 +308,13 @@ class IbkrSession:
             self._is_connected = self._was_connected = True
             self._sink.connected()
 
+    def _tell_limits(self) -> None:
+        """Say what is less than is wanted, if that has changed."""
+        told = self.sampled, self.without_book
+        if told != self._told:
+            self._told = told
+            self._sink.limited(*told)
+
     # ---- what the gateway says
 
     def _on_data(self, data: bytes) -> None:
@@ -304,6 +324,8 @@ class IbkrSession:
         if self._bytes_unread > _LONGEST_FRAME:
             self._sink.refused("a frame of more than 4 MB", "")
             self._end(unreachable("The gateway sends no frames any more", "Try again."))
+        # Before the trades that it has brought.
+        self._tell_limits()
         self._desk.flush_soon()
         transport = self._ib.client.conn.transport
         if self._reading is None and transport is not None and self._desk.takes_a_pause():
@@ -386,6 +408,7 @@ class IbkrSession:
         """Give up a tick-by-tick subscription that has sent nothing while there were trades."""
         if self._desk.is_holding(key):
             self._subscriptions.cancel(Kind.TICKS, key)
+            self._tell_limits()
 
     # ---- errors and links
 
@@ -410,7 +433,7 @@ class IbkrSession:
             self._reject(self._streams[key], error)
             return
         if kind is Kind.BOOK:
-            self.no_book[key] = str(error)
+            self._no_book[key] = str(error)
         self._subscriptions.cancel(kind, key)
 
     def _reject(self, stream: Stream, error: ProviderError) -> None:

@@ -371,6 +371,26 @@ def test_trades_are_read_page_by_page(kraken_lab: KrakenLab) -> None:
     assert "/0/public/OHLC" not in paths(kraken_lab)
 
 
+def test_trades_of_one_instant_are_all_told_wherever_a_page_ends(kraken_lab: KrakenLab) -> None:
+    first = older_and_newer(kraken_lab)
+    # A page of 30 ends between the four trades that a minute begins with.
+    kraken_lab.trades_per_page, kraken_lab.trades_at_once = 30, 4
+
+    batch = fetch(kraken_lab, "kraken", first, OLDEST_CANDLE)
+
+    assert list(batch.bars["trade_count"]) == [4] * 61
+    assert list(batch.bars["volume"]) == [8.0] * 61
+    assert batch.ignored == {}
+
+
+def test_more_trades_of_one_instant_than_a_page_holds_are_an_error(kraken_lab: KrakenLab) -> None:
+    first = older_and_newer(kraken_lab, before=300)
+    kraken_lab.trades_at_once = 1200
+
+    with pytest.raises(SchemaDrift, match="1000 trades or more at one time"):
+        fetch(kraken_lab, "kraken", first - 60 * MINUTE, OLDEST_CANDLE)
+
+
 def test_a_quiet_minute_among_trades_is_known_to_be_quiet(kraken_lab: KrakenLab) -> None:
     first = OLDEST_CANDLE - 60 * MINUTE
     kraken_lab.put("XXBTZUSD", "1m", [*minutes(first, 1), *minutes(first + 3 * MINUTE, 1)])
@@ -402,7 +422,8 @@ def test_pages_that_run_out_keep_the_bars_before(kraken_lab: KrakenLab) -> None:
 
     batch = fetch(kraken_lab, "kraken", first, OLDEST_CANDLE, trade_pages=4)
 
-    # 20 trades: the first minute and four more, of which the last may have had a fifth trade.
+    # 17 trades, as each page begins with the last one of the page before: the first minute, three
+    # more, and the beginning of the next.
     assert [ts.minute for ts in batch.bars["ts"]] == [1, 31, 32, 33]
     assert batch.covered == [("BTC/USD", first, first + 33 * MINUTE)]
     assert "4 pages" in batch.empty_reasons["BTC/USD"]

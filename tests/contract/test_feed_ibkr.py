@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -200,6 +201,7 @@ def test_every_trade_arrives_with_its_price_size_and_the_second_of_the_exchange(
     assert len(sink.rows) == len(tape)
     assert (sink.unreadable, sink.rejections, sink.gaps) == ([], {}, 0)
     assert sampled == streams("CSL", "WBC")
+    assert sink.sampled == {"CSL", "WBC"}
 
 
 def test_a_trade_that_is_not_reported_counts_for_neither_price_nor_volume():
@@ -282,6 +284,45 @@ def test_tick_by_tick_that_says_nothing_is_replaced_by_the_line():
     sink, sampled = asyncio.run(play())
     assert [row[2] for row in sink.rows] == [100.0, 100.5]
     assert sampled == CBA
+
+
+def test_that_trades_are_a_sample_is_told_before_the_first_of_them():
+    class Marking(Heard):
+        def __init__(self) -> None:
+            super().__init__()
+            self.marks: list[bool] = []
+
+        def trades(self, streams: Sequence[Stream], *columns: Any) -> None:
+            super().trades(streams, *columns)
+            self.marks += [each.symbol in self.sampled for each in streams]
+
+    async def play() -> Marking:
+        sink = Marking()
+        with LiveGateway(NAMES) as gateway:
+            gateway.silent.add((TICKS, "CBA"))
+            feed = feed_of(gateway, patience=IbkrPatience(first_tick=0.05))
+            async with running(feed, sink, Wanted(CBA)):
+                gateway.trade("CBA", second(1), 100.0, 10)
+                await until(lambda: sink.rows)
+        return sink
+
+    assert asyncio.run(play()).marks == [True]
+
+
+def test_a_book_for_which_no_line_is_left_is_told_with_the_reason():
+    wanted = frozenset(stream(each, depth=True) for each in ("BHP", "CBA"))
+
+    async def play() -> dict[str, str]:
+        sink = Heard()
+        with LiveGateway(NAMES) as gateway:
+            feed = feed_of(gateway, quota=Quota(lines=40, depths=1))
+            async with running(feed, sink, Wanted(wanted)):
+                await until(lambda: sink.without_book)
+        return sink.without_book
+
+    ((symbol, why),) = asyncio.run(play()).items()
+    assert symbol == "CBA"
+    assert "the 1 order books" in why
 
 
 def test_a_feed_is_read_no_faster_than_there_is_room():
@@ -409,6 +450,7 @@ def test_a_refused_order_book_leaves_quotes_and_trades():
     assert sink.quotes == {"CBA": (99.5, 100.5, 200.0, 300.0)}
     assert sink.rejections == {}
     assert "error 309" in without["asx", "CBA"]
+    assert sink.without_book == {"CBA": without["asx", "CBA"]}
 
 
 @pytest.mark.parametrize("code", [100, 504, 1300, 10197])

@@ -39,6 +39,7 @@ class Paper:
     price: float
     step: float = 0.01
     depth: bool = False
+    has_book: bool = True
     source: str = "ibkr"
     timezone: str = "Australia/Sydney"
     previous_close: float = 0.0
@@ -218,6 +219,8 @@ class PageServer:
             "state": "idle",
             "why": "its market is closed",
         }
+        #: What comes of some instruments less than of others.
+        self.limits: Item = {"type": "limits", "sampled": [], "without_book": {}}
         self.alerts = [
             {
                 "type": "alert",
@@ -285,6 +288,15 @@ class PageServer:
         }
         await self.tell(self.feeds[feed])
 
+    async def limit(self, sampled: list[str], without_book: dict[str, str]) -> None:
+        """Let only samples of some instruments' trades come, and no order books of others."""
+        self.limits = {"type": "limits", "sampled": sampled, "without_book": without_book}
+        for each in sampled:
+            self.papers[each].source += ":sampled"
+        for each in without_book:
+            self.papers[each].has_book = False
+        await self.tell(self.limits)
+
     async def drop_clients(self) -> None:
         """Close all WebSockets."""
         for client in [*self.clients]:
@@ -343,7 +355,7 @@ class PageServer:
         self._put(changed, "ticks", paper, None, [trade, quote])
         for timeframe in ("1m", "5m", "15m"):
             self._put(changed, "bars", paper, timeframe, self._extend(paper, timeframe, at, size))
-        if paper.depth and with_book:
+        if paper.depth and paper.has_book and with_book:
             self._put(changed, "book", paper, None, [self._book(paper, at)])
 
     def _extend(self, paper: Paper, timeframe: str, at: datetime, size: int) -> list[Item]:
@@ -453,7 +465,7 @@ class PageServer:
 
     async def _welcome(self, client: Client, auth: str) -> None:
         hello = {"type": "hello", "version": 1, "time": iso(self.now()), "auth": auth, "limits": {}}
-        rest = [] if auth == "needed" else [*self.feeds.values(), *self.alerts]
+        rest = [] if auth == "needed" else [*self.feeds.values(), self.limits, *self.alerts]
         await self._send(client, [hello, *rest])
 
     async def _answer(self, client: Client, request: Item) -> None:
@@ -497,6 +509,7 @@ class PageServer:
             "collect_5min": True,
             "notes": "",
             "depth": paper.depth,
+            "no_book": self.limits["without_book"].get(paper.id),
             "price": paper.price,
             "price_at": iso(self.now()),
             "previous_close": paper.previous_close,

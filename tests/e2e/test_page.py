@@ -147,6 +147,32 @@ async def test_simulated_and_sampled_prices_are_marked(page: Opened) -> None:
     await page.tab.until("document.querySelector('#badges .simulated')")
 
 
+async def test_an_instrument_of_which_only_a_sample_comes_is_marked_at_once(page: Opened) -> None:
+    kind = "document.querySelector('[data-id=\"{}\"]').dataset.kind"
+    await page.tab.value("document.querySelector('[data-id=\"asx:CSL\"]').click()")
+    await page.tab.until("window.scizor.chart.symbol === 'asx:CSL'")
+    assert await page.tab.value(kind.format("asx:CSL")) == "real"
+
+    await page.server.limit(["asx:CSL"], {})
+
+    await page.tab.until(kind.format("asx:CSL") + " === 'sampled'", SHOWN_WITHIN_SECONDS)
+    await page.tab.until("document.querySelector('#badges .sampled')")
+    assert await page.tab.value(kind.format("asx:CBA")) == "real"
+
+
+async def test_an_order_book_that_does_not_come_is_named_with_the_reason(page: Opened) -> None:
+    await page.tab.until("document.querySelectorAll('#depth .ladder').length === 3")
+
+    await page.server.limit([], {"asx:BHP": "ibkr: error 309 <b>no more</b>"})
+
+    await page.tab.until(
+        "document.querySelector('#depth .missing')?.textContent"
+        ".includes('BHP no order book: ibkr: error 309 <b>no more</b>')",
+        SHOWN_WITHIN_SECONDS,
+    )
+    await page.tab.until("document.querySelectorAll('#depth .ladder').length === 2")
+
+
 async def test_markup_in_names_and_events_stays_text(page: Opened) -> None:
     text = "<img src=x onerror=window.broken=1>"
     page.server.papers["asx:BHP"].name = text

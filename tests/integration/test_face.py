@@ -269,6 +269,30 @@ async def test_the_watchlist_has_live_prices_and_their_change(face: Face):
     assert entry["price_at"] == "2026-11-20T01:00:00Z"
 
 
+async def test_samples_and_missing_order_books_are_told_over_every_way(face: Face):
+    async with face.socket() as connection:
+        first = await next_of(connection, "limits")
+        face.pipeline.limited([face.stream("CSL")], {face.stream("CBA"): "error 309"})
+        changed = await next_of(connection, "limits")
+        face.trade("CSL", 300.0)
+        await subscribe(connection, "asx:CSL")
+        bars = await next_of(connection, "snapshot", key="bars|asx:CSL|1m")
+    async with face.socket() as connection:
+        later = await next_of(connection, "limits")
+    answer = (await face.http.get("/api/watchlist?market=asx")).json()
+
+    told = {"type": "limits", "sampled": ["asx:CSL"], "without_book": {"asx:CBA": "error 309"}}
+    assert first == {"type": "limits", "sampled": [], "without_book": {}}
+    assert (changed, later) == (told, told)
+    assert bars["data"][-1]["source"] == "ibkr:sampled"
+    entries = {each["symbol"]: each for each in answer["entries"]}
+    assert [each for each, entry in entries.items() if entry["is_sampled"]] == ["CSL"]
+    assert {each: entry["no_book"] for each, entry in entries.items() if entry["no_book"]} == {
+        "CBA": "error 309"
+    }
+    assert (entries["CSL"]["feed"], entries["CSL"]["source"]) == ("ibkr", "ibkr:sampled")
+
+
 async def test_a_symbol_is_added_changed_and_removed(face: Face):
     added = await face.http.post("/api/watchlist", json={"market": "us", "symbol": "aapl"})
     again = await face.http.post("/api/watchlist", json={"market": "us", "symbol": "AAPL"})

@@ -152,6 +152,8 @@ def test_the_stored_bars_of_a_tape_with_cuts_are_those_of_all_of_its_trades(
     assert all("trades fetched were missing" in row["detail"] for row in rows)
     # Of the 4000 some are told again by the exchange when it is subscribed to.
     assert process.healer.counts.missed > 3_000
+    # No history was taken for one that is behind.
+    assert process.healer.counts.failures == 0
 
 
 def test_after_a_kill_the_next_process_stores_the_bars_of_all_trades(

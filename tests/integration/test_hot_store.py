@@ -160,6 +160,49 @@ def test_keys_expire_after_the_length_of_a_bar_and_the_setting(
     run(platform, work)
 
 
+def test_the_keys_of_what_is_no_longer_streamed_expire(platform: Platform, btc: Stream) -> None:
+    instrument, _ = platform.reference.ensure("crypto", "ETH/USD")
+    eth = Stream("crypto", "ETH/USD", instrument.instrument_id)
+    streamed = {("crypto", "BTC/USD"), ("crypto", "ETH/USD")}
+
+    def both(start: int) -> Window:
+        rows = [closed(each, start, close=100.0) for each in (btc, eth)]
+        quotes = [
+            Quote(each, start, 9.5, 9.6, 3.0, 4.0, Verdict.ACCEPT, None) for each in (btc, eth)
+        ]
+        return Window("kraken", [btc, eth], window(*rows).bars, quotes, [], None, (0, 0))
+
+    async def work(setup: Setup) -> None:
+        setup.writer = HotWriter(setup.client, platform, streamed=lambda: streamed)
+        keys = [
+            key
+            for symbol in ("BTC/USD", "ETH/USD")
+            for key in (bars_key("crypto", symbol, "1m"), quote_key("crypto", symbol))
+        ]
+
+        async def touched() -> list[bool]:
+            for key in keys:
+                await setup.client.pexpire(key, 30_000)
+            await setup.writer.touch()
+            return [await setup.client.pttl(key) > 30_000 for key in keys]
+
+        setup.writer.on_window(both(NOON))
+        # What is not written yet is not forgotten.
+        streamed.remove(("crypto", "ETH/USD"))
+        await setup.writer.touch()
+        await setup.writer.flush()
+        assert await setup.client.exists(*keys) == 4
+
+        assert await touched() == [True, True, False, False]
+
+        streamed.add(("crypto", "ETH/USD"))
+        setup.writer.on_window(both(NOON + MINUTE))
+        await setup.writer.flush()
+        assert await touched() == [True] * 4
+
+    run(platform, work)
+
+
 def test_strings_that_valkey_has_lost_are_written_anew(platform: Platform, btc: Stream) -> None:
     async def work(setup: Setup) -> None:
         setup.writer.on_window(bars(btc, 0, 5))
@@ -373,5 +416,24 @@ def test_a_window_from_before_the_bars_that_are_kept_is_not_read_from_the_hot_st
         await setup.writer.flush()
         assert tier(700 - KEPT_BARS) == ("hot", KEPT_BARS)
         assert tier(700 - KEPT_BARS - 1) == ("warm", 0)
+
+    run(platform, work)
+
+
+def test_a_bar_that_is_withdrawn_is_gone_for_good_although_it_is_stored_still(
+    platform: Platform, btc: Stream, tmp_path: Path
+) -> None:
+    store(platform, tmp_path, bars(btc, 0, 3))
+
+    async def work(setup: Setup) -> None:
+        setup.writer.on_window(bars(btc, 0, 3))
+        await setup.writer.flush()
+        setup.writer.on_window(window(closed(btc, NOON + MINUTE, state=BarState.WITHDRAWN)))
+        await setup.writer.flush()
+        assert setup.closes() == [100, 102]
+
+        assert await setup.writer._take_stored(list(setup.writer._series))  # noqa: SLF001
+        await setup.writer.flush()
+        assert setup.closes() == [100, 102]
 
     run(platform, work)

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
+import pytest
 import redis.asyncio
 
 from scizor_resources.endpoints import Endpoints
+from scizor_sidecar.leadership import Leadership
 from scizor_sidecar.lease import LEASE_SECONDS, Lease
 
 Play = Callable[[Lease, Lease], Awaitable[object]]
@@ -87,8 +89,9 @@ def test_a_holder_that_cannot_renew_stops_before_another_may_begin(servers: Endp
 
 def test_a_holder_is_told_that_another_has_taken_over(servers: Endpoints):
     async def play(first: Lease, second: Lease) -> str:
-        await first.try_take()
-        held = asyncio.ensure_future(first.keep())
+        leadership = Leadership(first, lambda _: None)
+        await leadership.acquire()
+        held = asyncio.ensure_future(leadership.lost())
         client = redis.asyncio.Redis.from_url(servers.redis_url)
         await client.delete(f"scizor:lease:{first.name}")
         await second.try_take()
@@ -96,6 +99,38 @@ def test_a_holder_is_told_that_another_has_taken_over(servers: Endpoints):
         return await held
 
     assert with_two(servers, play) == "another sidecar has taken over"
+
+
+@pytest.mark.parametrize("works_between", [True, False])
+def test_a_holder_whose_lease_ran_out_goes_on_only_if_no_other_has_worked_meanwhile(
+    servers: Endpoints, works_between: bool
+):
+    async def play(first: Lease, second: Lease) -> bool:
+        leadership = Leadership(first, lambda _: None)
+        await leadership.acquire()
+        await first.release()
+        if works_between:
+            await second.try_take()
+            await second.release()
+        return await leadership.is_ours()
+
+    assert with_two(servers, play) is not works_between
+
+
+def test_one_that_another_has_followed_may_work_again_after_standing_by(servers: Endpoints):
+    async def play(first: Lease, second: Lease) -> list[bool]:
+        leadership = Leadership(first, lambda _: None)
+        await leadership.acquire()
+        await first.release()
+        await second.try_take()
+        answers = [await leadership.is_ours(), leadership.is_sure]
+        await second.release()
+        # What it had begun before must not go on.
+        answers += [await leadership.is_ours(), leadership.is_sure]
+        await leadership.acquire()
+        return [*answers, await leadership.is_ours(), leadership.is_sure]
+
+    assert with_two(servers, play) == [False, False, False, False, True, True]
 
 
 def test_one_that_stands_by_says_so_when_valkey_takes_connections_and_answers_none():

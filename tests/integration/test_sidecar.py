@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +18,14 @@ from scizor_core.stream.engine import BarState
 from scizor_resources.platform import Platform
 from scizor_resources.settings import load_settings
 from scizor_resources.streaming import STATE_KEY, read_state
+from scizor_sidecar import app
 from scizor_sidecar.app import Options, serve
-from scizor_sidecar.building import build, folder_of
+from scizor_sidecar.building import Built, build, folder_of
 from scizor_sidecar.event_log import EventLog
 from scizor_sidecar.feeds.base import Stream
 from scizor_sidecar.journal import Journal
+from scizor_sidecar.lease import LEASE_SECONDS
+from scizor_sidecar.warm_writer import WarmWriter
 from tests.contract.lab.trade_tape import TradeTape, make_tape
 from tests.contract.lab.ws_exchanges import LoopbackExchange
 from tests.integration.streamed import (
@@ -33,6 +37,7 @@ from tests.integration.streamed import (
     stored_bars,
     stream_from,
 )
+from tests.unit.sidecar.fakes import eventually
 from tests.unit.sidecar.streamed import closed
 
 NAMES = ("BTC/USD", "ETH/USD", "SOL/USD", "XRP/USD")
@@ -145,6 +150,44 @@ def test_one_that_was_frozen_stands_by_when_it_wakes(
 
     assert stands_by, first.said()
     assert right, (compare(platform, tape), second.said())
+
+
+@pytest.mark.slow
+def test_one_that_was_frozen_stores_nothing_of_what_it_has_in_hand_when_it_wakes(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Built] = []
+
+    async def build_and_show(*args: Any, **options: Any) -> Built:
+        made.append(await build(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(app, "build", build_and_show)
+    platform.now = lambda: datetime.now(UTC)
+    said: list[str] = []
+    stored: list[int] = []
+
+    async def stream(exchange: LoopbackExchange) -> None:
+        stopping = asyncio.Event()
+        task = asyncio.create_task(serve(platform, Options(port=0), said.append, stopping))
+        assert await asyncio.to_thread(awaited, lambda: exchange.position == 9_000, 90)
+        run: Any = made[0].work["warm writer"]
+        warm: WarmWriter = run.__self__
+        exchange.resume()
+        await eventually(lambda: warm.waiting > 0)
+        # While nothing of this process goes on another one begins.
+        platform.link.call(lambda client: client.set("scizor:lease:sidecar", "the next"))
+        threading.Event().wait(LEASE_SECONDS + 1)
+        stored.append(warm.bars_written)
+        assert await asyncio.to_thread(awaited, lambda: "Standing by" in "".join(said), 30)
+        stored.append(warm.bars_written)
+        stopping.set()
+        await task
+
+    with held_exchange(platform, monkeypatch) as (exchange, _):
+        asyncio.run(stream(exchange))
+
+    assert stored[1] == stored[0], said
 
 
 def test_one_that_was_frozen_and_is_told_to_stop_leaves_everything_to_the_next(

@@ -101,6 +101,16 @@ def test_bars_of_two_sessions_are_two_runs(ticks: Ticks) -> None:
     assert [each.partition_key for each in ticks.at(NOON)] == ["2026-11-18", "2026-11-19"]
 
 
+def test_sessions_without_bars_between_those_that_had_some_are_left_out(ticks: Ticks) -> None:
+    ticks.report(
+        first_ts="2026-11-09T23:59:00Z",
+        last_ts="2026-11-19T00:00:00Z",
+        sessions=["2026-11-09", "2026-11-19"],
+    )
+
+    assert [each.partition_key for each in ticks.at(NOON)] == ["2026-11-09", "2026-11-19"]
+
+
 def test_a_market_whose_run_is_under_way_waits(ticks: Ticks, instance: dg.DagsterInstance) -> None:
     run = instance.create_run_for_job(
         dg.GraphDefinition("crypto_session").to_job(), tags={LAUNCHED_BY: "bars_landed"}

@@ -160,6 +160,21 @@ def test_order_books_are_wanted_of_the_three_liquid_stocks(
     assert depth == {"CBA": True, "CSL": False}
 
 
+def test_an_order_book_that_the_broker_does_not_serve_is_told_with_its_words(
+    platform: Platform, watch: Callable[..., None]
+) -> None:
+    watch("BHP", "CBA", "CSL", market="asx")
+    streaming = Streaming(platform)
+    streaming.refresh()
+    deep = next(
+        each for each in streaming.subscriptions.wanted["ibkr"].streams if each.symbol == "CBA"
+    )
+
+    streaming.pipelines["ibkr"].limited([], {deep: "error 309"})
+
+    assert streaming.subscriptions.without_book == {("asx", "CBA"): "ibkr: error 309"}
+
+
 def test_the_healer_is_told_of_what_joins_a_connection_that_stands(
     platform: Platform, watch: Callable[..., None]
 ) -> None:
@@ -239,3 +254,27 @@ def test_a_feed_that_was_refused_and_has_no_other_beside_it_is_tried_again(
     streaming.refresh()
 
     assert (left, streaming.of("ibkr")) == ([], ["CBA"])
+
+
+def test_a_refused_feed_is_offered_what_it_has_not_been_refused_for(
+    platform: Platform, watch: Callable[..., None]
+) -> None:
+    watch("CBA", market="asx")
+    streaming = Streaming(platform)
+    streaming.refresh()
+    ibkr = streaming.pipelines["ibkr"]
+    ibkr.connecting()
+    ibkr.disconnected(FeedState.REFUSED, "it serves none of the symbols")
+    streaming.refresh()
+    watch("BHP", market="asx")
+
+    streaming.refresh()
+    offered = streaming.of("ibkr")
+    # It is refused for that one too.
+    streaming.refresh()
+
+    assert offered == ["BHP"]
+    assert streaming.of("ibkr") == []
+    assert streaming.subscriptions.not_streamed == {
+        ("asx", name): "ibkr: it serves none of the symbols" for name in ("BHP", "CBA")
+    }

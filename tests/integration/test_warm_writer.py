@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+import redis.asyncio
 
 from scizor_core.sessions import get_calendar
 from scizor_core.stream.engine import BarEngine, BarState
@@ -18,7 +19,10 @@ from scizor_resources.platform import Platform
 from scizor_resources.stores.tables import BARS
 from scizor_sidecar import warm_writer
 from scizor_sidecar.feeds.base import Stream
+from scizor_sidecar.leadership import Leadership
+from scizor_sidecar.lease import LEASE_SECONDS, Lease
 from scizor_sidecar.live_indicators import IndicatorValues
+from scizor_sidecar.permit import ALWAYS, Permit
 from scizor_sidecar.pipeline import Window
 from scizor_sidecar.spool import Spool
 from scizor_sidecar.warm_writer import WarmWriter
@@ -38,6 +42,7 @@ class Setup:
         folder: Path,
         limit_bytes: int = 10**9,
         flush_seconds: float = 30,
+        permit: Permit = ALWAYS,
     ) -> None:
         self.platform, self.folder = platform, folder
         self.said: list[str] = []
@@ -49,6 +54,7 @@ class Setup:
             self._note,
             alert=self.said.append,
             flush_seconds=flush_seconds,
+            permit=permit,
         )
 
     def _note(self, stream: Stream, ts: int) -> None:
@@ -62,7 +68,7 @@ class Setup:
             return connection.execute(query).fetchall()
 
 
-def run(platform: Platform, folder: Path, play: Play, **options: float) -> Setup:
+def run(platform: Platform, folder: Path, play: Play, **options: Any) -> Setup:
     async def inside() -> Setup:
         setup = Setup(platform, folder, **options)
         await play(setup)
@@ -207,6 +213,124 @@ def test_a_part_of_a_minute_does_not_replace_the_whole_one(
     setup = run(platform, tmp_path, play)
 
     assert setup.bars("close, is_final") == [(10, True)]
+
+
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_a_holder_that_wakes_after_its_lease_stores_nothing_until_it_knows_that_it_is_still_its(
+    platform: Platform, tmp_path: Path, btc: Stream, taken_over: bool
+) -> None:
+    clock = [0.0]
+
+    async def inside() -> Setup:
+        client = redis.asyncio.Redis.from_url(platform.endpoints.redis_url)
+        lease = Lease(client, tmp_path.name, "frozen", monotonic=lambda: clock[0])
+        leadership = Leadership(lease, lambda _: None, monotonic=lambda: clock[0])
+        await leadership.acquire()
+        setup = Setup(platform, tmp_path, flush_seconds=1, permit=leadership)
+        setup.writer.on_window(window(closed(btc, NOON)))
+        clock[0] = LEASE_SECONDS + 2
+        if taken_over:
+            await client.set(f"scizor:lease:{tmp_path.name}", "the next")
+        await setup.writer.flush()
+        await setup.writer.close()
+        await client.aclose()
+        return setup
+
+    setup = asyncio.run(inside())
+
+    assert setup.bars("ts") == ([] if taken_over else [(at(0),)])
+
+
+def test_what_was_being_stored_when_it_froze_is_not_committed_before_that_is_known(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    class Frozen:
+        """Was frozen while the first transaction went on, as is found at its end."""
+
+        def __init__(self) -> None:
+            self.looks: list[bool] = [False]
+            self.asked: list[list[tuple[Any, ...]]] = []
+
+        @property
+        def is_sure(self) -> bool:
+            return self.looks.pop(0) if self.looks else True
+
+        async def sure(self) -> None:
+            self.asked.append(setup.bars("ts"))
+
+    permit = Frozen()
+    setup = Setup(platform, tmp_path, permit=permit)
+
+    async def inside() -> None:
+        setup.writer.on_window(window(closed(btc, NOON)))
+        await setup.writer.flush()
+        await setup.writer.close()
+
+    asyncio.run(inside())
+
+    assert permit.asked == [[], [], []]
+    assert setup.bars("ts") == [(at(0),)]
+
+
+def test_an_outage_of_its_own_makes_a_final_bar_provisional(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    async def play(setup: Setup) -> None:
+        for state in (BarState.CLOSED, BarState.PROVISIONAL):
+            setup.writer.on_window(window(closed(btc, NOON, trades=5, state=state)))
+            await setup.writer.flush()
+
+    setup = run(platform, tmp_path, play)
+
+    assert setup.bars("is_final") == [(False,)]
+
+
+def test_a_final_bar_that_another_process_has_stored_since_does_not_become_provisional(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    async def play(old: Setup) -> None:
+        new = Setup(platform, tmp_path / "new")
+        for setup, minute, state in (
+            (old, 0, BarState.CLOSED),
+            (new, 1, BarState.CLOSED),
+            (old, 1, BarState.PROVISIONAL),
+        ):
+            setup.writer.on_window(window(closed(btc, NOON + minute * MINUTE, state=state)))
+            await setup.writer.flush()
+        await new.writer.close()
+
+    setup = run(platform, tmp_path / "old", play)
+
+    assert setup.bars("is_final") == [(True,), (True,)]
+
+
+def test_a_bar_counts_as_stored_when_its_newest_state_is(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    bar = (btc.instrument_id, "1m", NOON)
+    marks = []
+
+    async def play(setup: Setup) -> None:
+        setup.writer.on_window(window(closed(btc, NOON)))
+        await setup.writer.flush()
+        marks.append(setup.writer.stored_of([bar]))
+        setup.writer.on_window(window(closed(btc, NOON, close=12.0, state=BarState.REVISED)))
+        marks.append(setup.writer.stored_of([bar]))
+        storing = asyncio.ensure_future(setup.writer.flush())
+        await asyncio.sleep(0)
+        assert setup.writer.waiting == 0
+        marks.append(setup.writer.stored_of([bar]))
+        await storing
+        marks.append(setup.writer.stored_of([bar]))
+        refuse_writes(setup)
+        setup.writer.on_window(window(closed(btc, NOON, close=13.0, state=BarState.REVISED)))
+        await setup.writer.flush()
+        marks.append(setup.writer.stored_of([bar]))
+        allow_writes(setup)
+
+    run(platform, tmp_path, play)
+
+    assert marks == [{bar}, set(), set(), {bar}, set()]
 
 
 def test_bars_that_break_the_contract_are_counted_and_cost_no_other_bar(
@@ -436,3 +560,58 @@ def test_at_the_end_a_database_that_hangs_is_not_waited_for(
             assert setup.spool.records == 1
 
     run(platform, tmp_path, play, flush_seconds=1)
+
+
+def test_a_bar_that_is_withdrawn_is_taken_out_with_its_indicators_and_its_values_are_kept(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    async def play(setup: Setup) -> None:
+        setup.writer.on_window(
+            window(closed(btc, NOON, close=10.0), closed(btc, NOON + MINUTE, close=11.0))
+        )
+        row = np.full(30, 1.5)
+        setup.writer.on_indicators(
+            [
+                IndicatorValues(btc, "1m", start, 20_514, "kraken", row, 7, is_final=True)
+                for start in (NOON, NOON + MINUTE)
+            ]
+        )
+        await setup.writer.flush()
+        setup.writer.on_window(window(closed(btc, NOON, state=BarState.WITHDRAWN)))
+        await setup.writer.flush()
+
+    setup = run(platform, tmp_path, play)
+
+    assert setup.bars("ts, close") == [(at(1), 11.0)]
+    assert setup.ask("SELECT ts FROM market.indicators") == [(at(1),)]
+    assert setup.ask("SELECT ts, close FROM market.bar_revisions") == [(at(0), 10.0)]
+
+
+def test_a_bar_of_another_source_is_not_withdrawn(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    async def play(setup: Setup) -> None:
+        setup.writer.on_window(window(closed(btc, NOON, source="coinbase")))
+        await setup.writer.flush()
+        setup.writer.on_window(window(closed(btc, NOON, state=BarState.WITHDRAWN)))
+        await setup.writer.flush()
+
+    assert run(platform, tmp_path, play).bars("ts, source") == [(at(0), "coinbase")]
+
+
+def test_a_withdrawal_that_waited_on_disk_takes_out_what_was_stored_before(
+    platform: Platform, tmp_path: Path, btc: Stream
+) -> None:
+    async def play(setup: Setup) -> None:
+        setup.writer.on_window(window(closed(btc, NOON), closed(btc, NOON + MINUTE)))
+        await setup.writer.flush()
+        refuse_writes(setup)
+        setup.writer.on_window(window(closed(btc, NOON, state=BarState.WITHDRAWN)))
+        await setup.writer.flush()
+        assert setup.spool.records == 1
+        allow_writes(setup)
+        running = asyncio.ensure_future(setup.writer.run())
+        await setup.writer.settled()
+        running.cancel()
+
+    assert run(platform, tmp_path, play).bars("ts") == [(at(1),)]

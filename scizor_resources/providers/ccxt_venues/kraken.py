@@ -22,7 +22,7 @@ from scizor_resources.providers.ccxt_venues.answers import (
     without_filled,
 )
 from scizor_resources.providers.ccxt_venues.exchange import Dialect, Exchange
-from scizor_resources.providers.ccxt_venues.trades import bars_from_trades
+from scizor_resources.providers.ccxt_venues.trades import TRADES_PER_CALL, bars_from_trades
 from scizor_resources.providers.rows import (
     AskWindow,
     epoch_to_ts,
@@ -33,7 +33,6 @@ from scizor_resources.providers.rows import (
 
 #: Complete candles that Kraken keeps of each timeframe; one more still runs.
 CANDLES_KEPT = 720
-TRADES_PER_CALL = 1000
 
 OHLC_ENDPOINT = "/0/public/OHLC"
 TRADES_ENDPOINT = "/0/public/Trades"

@@ -1,7 +1,7 @@
 """Kraken's trades as bars: the only way further back than its candles reach."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,6 +25,10 @@ from scizor_resources.providers.rows import AskWindow, ParsedBars
 AskTrades = Callable[[int], tuple[list[Any], int]]
 
 REPEATED = "repeated trade"
+#: Trades that are asked for in one call, and as many as it tells where there are more.
+TRADES_PER_CALL = 1000
+#: `[price, volume, time, side, type, misc, trade_id]`: where the id is.
+_ID = 6
 _NANOSECONDS = 1_000_000_000
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -37,6 +41,51 @@ class _Tape:
     reached: datetime = datetime.min.replace(tzinfo=UTC)
     pages: int = 0
     note: str = ""
+
+
+def trade_pages(ask: AskTrades, start_us: int) -> Iterator[tuple[list[Any], int]]:
+    """Yield the trades from an instant on, page by page, oldest first, each trade once.
+
+    What happened at the time in which a page ends may have been cut: the next page begins with
+    that time, and what both of them have is left out there.
+
+    Args:
+        ask: makes one call.
+        start_us: microseconds since 1970 UTC.
+
+    Yields:
+        Rows as received, and the time of the last one in nanoseconds; ends where nothing is newer.
+
+    Raises:
+        ValueError: more trades have one time than a call tells.
+    """
+    # The times in rows are floats, which may be rounded up into the microsecond that is asked for.
+    since = (start_us - 1) * 1000 - 1
+    before: set[str] = set()
+    while True:
+        page, last = ask(since)
+        names = _names(page)
+        news = [row for row, name in zip(page, names, strict=True) if name not in before]
+        if not news:
+            if len(page) >= TRADES_PER_CALL:
+                raise ValueError(f"{len(page)} trades or more at one time")
+            return
+        yield news, last
+        since, before = last - 1, set(names)
+
+
+def _names(page: list[Any]) -> list[str]:
+    """Return what each row is known by: its id, else its values and how many equal ones precede."""
+    names: list[str] = []
+    equal: dict[str, int] = {}
+    for row in page:
+        if isinstance(row, list) and len(row) > _ID:
+            names.append(repr(row[_ID]))
+        else:
+            text = repr(row)
+            equal[text] = equal.get(text, 0) + 1
+            names.append(f"{text} {equal[text]}")
+    return names
 
 
 def bars_from_trades(
@@ -80,19 +129,12 @@ def bars_from_trades(
 
 def _read(ask: AskTrades, start: datetime, end: datetime, max_pages: int) -> _Tape:
     tape = _Tape(reached=start)
-    since = _nanoseconds(start) - 1
-    while True:
-        page, last = ask(since)
+    for page, last in trade_pages(ask, _microseconds(start)):
         tape.pages += 1
         tape.rows += page
-        if not page or last <= since:
-            # There is nothing newer: the market has not traded since.
-            tape.reached = end
-            return tape
         tape.reached = datetime.fromtimestamp(last // _NANOSECONDS, tz=UTC)
         if tape.reached >= end:
             return tape
-        since = last
         if tape.pages == 1:
             needed = (end - start) / max(tape.reached - start, _MICROSECOND)
             if needed > max_pages:
@@ -105,10 +147,13 @@ def _read(ask: AskTrades, start: datetime, end: datetime, max_pages: int) -> _Ta
                 f"{tape.reached:%Y-%m-%d %H:%M} UTC."
             )
             return tape
+    # There is nothing newer: the market has not traded since.
+    tape.reached = end
+    return tape
 
 
-def _nanoseconds(at: datetime) -> int:
-    return int(at.timestamp()) * _NANOSECONDS + at.microsecond * 1000
+def _microseconds(at: datetime) -> int:
+    return int(at.timestamp()) * 1_000_000 + at.microsecond
 
 
 def parse_ticks(rows: Sequence[Any]) -> pd.DataFrame:
@@ -133,7 +178,7 @@ def parse_ticks(rows: Sequence[Any]) -> pd.DataFrame:
             "ts": pd.to_datetime(micros, unit="us", utc=True).astype("datetime64[us, UTC]"),
             **{name: values.astype("float64") for name, values in numbers.items()},
             "trade_id": pd.array(
-                [str(row[6]) if len(row) > 6 else None for row in rows],  # noqa: PLR2004
+                [str(row[_ID]) if len(row) > _ID else None for row in rows],
                 dtype="str",
             ),
             "row_number": np.arange(1, len(rows) + 1),

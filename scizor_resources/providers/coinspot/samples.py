@@ -14,6 +14,7 @@ import pandas as pd
 
 from scizor_core.errors import InvalidInputError
 from scizor_core.markets import TIMEFRAME_MINUTES, Timeframe
+from scizor_core.sources import sampled
 from scizor_resources.providers.base import (
     REJECTED_COLUMNS,
     empty_bars,
@@ -24,7 +25,7 @@ from scizor_resources.providers.coinspot.symbols import from_coinspot_symbol
 
 SOURCE_NAME = "coinspot"
 #: What bars of samples carry in their `source` column.
-SAMPLED_SOURCE = "coinspot:sampled"
+SAMPLED_SOURCE = sampled("coinspot")
 
 #: Columns of a frame of samples, in order. `symbol` is the platform's, for example BTC/AUD; `bid`,
 #: `ask` and `last` are prices in the quote currency of the symbol, float64, of which bid and ask

@@ -88,6 +88,12 @@ function take(message) {
       for (const one of model.symbols.values()) dirty.rows.add(one.id);
       for (const one of model.symbols.values()) if (one.book) dirty.books.add(one.id);
       break;
+    case "limits":
+      model.takeLimits(message);
+      for (const id of model.symbols.keys()) dirty.rows.add(id);
+      dirty.head = true;
+      depth.drawMissing(model);
+      break;
     case "alert":
       model.takeAlert(message);
       dirty.health = true;
@@ -392,6 +398,7 @@ function everySecond() {
   drawZone();
   set($("clock"), `${clock(model.now())} UTC`);
   for (const one of model.symbols.values()) watchlist.drawAge(one, model);
+  depth.drawMissing(model);
   depth.drawEmpty();
   dirty.head = true;
   dirty.health = true;

@@ -99,7 +99,13 @@ export class Chart {
   take(bars, { isLive }) {
     for (const bar of bars) {
       const at = Date.parse(bar.t) / 1000;
-      if (!Number.isFinite(at) || !Number.isFinite(bar.c)) continue;
+      if (!Number.isFinite(at)) continue;
+      if (bar.state === "withdrawn") {
+        this.served.delete(at);
+        this.pending.set(at, { at, gone: true, live: true });
+        continue;
+      }
+      if (!Number.isFinite(bar.c)) continue;
       if (bar.i) this.served.set(at, bar.i);
       const known = this.pending.get(at) ?? this.bars[this.index.get(at) ?? -1];
       // What is live is newer than what was read from the store in the meantime.
@@ -148,7 +154,7 @@ export class Chart {
       const incoming = [...this.pending.values()].sort((a, b) => a.at - b.at);
       this.pending.clear();
       const newest = this.bars.at(-1)?.at ?? -Infinity;
-      if (incoming.length > 5 || incoming[0].at < newest) this.merge(incoming);
+      if (incoming.length > 5 || incoming[0].at < newest || incoming.some(({ gone }) => gone)) this.merge(incoming);
       else for (const bar of incoming) this.append(bar);
     }
     if (this.linesDirty) this.drawLines(true);
@@ -170,7 +176,10 @@ export class Chart {
 
   merge(incoming) {
     const all = new Map(this.bars.map((bar) => [bar.at, bar]));
-    for (const bar of incoming) all.set(bar.at, bar);
+    for (const bar of incoming) {
+      if (bar.gone) all.delete(bar.at);
+      else all.set(bar.at, bar);
+    }
     const range = this.bars.length ? this.chart.timeScale().getVisibleLogicalRange() : null;
     const before = this.bars.length;
     const oldest = this.bars[0]?.at ?? Infinity;

@@ -73,6 +73,7 @@ export class Depth {
     this.root = root;
     this.chosen = chosen;
     this.ladders = new Map();
+    this.missing = element("ul", "missing");
   }
 
   /** Show a book; the first ones that come stay. */
@@ -82,15 +83,38 @@ export class Depth {
     if (!ladder) {
       ladder = new Ladder(one, this.chosen);
       this.ladders.set(one.id, ladder);
-      const order = [...model.symbols.keys()];
-      const sorted = [...this.ladders].sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
-      this.root.replaceChildren(...sorted.map(([, each]) => each.root));
+      this.arrange(model);
     }
     ladder.draw(one, model, isCut);
   }
 
+  arrange(model) {
+    const order = [...model.symbols.keys()];
+    const sorted = [...this.ladders].sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
+    this.root.replaceChildren(...sorted.map(([, each]) => each.root), this.missing);
+  }
+
+  /** Say whose book is to come and does not, and why; what was shown of it is no longer true. */
+  drawMissing(model) {
+    const missing = model.withoutBook();
+    const key = JSON.stringify(missing.map(([{ id }, why]) => [id, why]));
+    if (this.missing.dataset.shown === key) return;
+    this.missing.dataset.shown = key;
+    for (const [one] of missing) {
+      one.book = null;
+      this.ladders.delete(one.id);
+    }
+    this.missing.replaceChildren(...missing.map(([{ id, symbol }, why]) => {
+      const row = element("li");
+      row.dataset.id = id;
+      row.append(element("b", "", symbol), " no order book: ", element("span", "muted", why));
+      return row;
+    }));
+    this.arrange(model);
+  }
+
   drawEmpty() {
-    if (this.ladders.size) return;
+    if (this.ladders.size || this.missing.children.length) return;
     const text = "No order book has come yet. Books are kept for the stocks whose depth the broker serves.";
     if (this.root.textContent !== text) this.root.replaceChildren(element("p", "muted note", text));
   }

@@ -10,6 +10,8 @@ export class Model {
     this.symbols = new Map();
     this.feeds = new Map();
     this.alerts = new Map();
+    /** What comes of some symbols less than of others, as the sidecar told it last. */
+    this.limits = { sampled: new Set(), noBook: new Map() };
     this.skew = 0;
   }
 
@@ -33,9 +35,27 @@ export class Model {
       };
       Object.assign(known, entry, { previousClose: entry.previous_close ?? NaN });
       if (entry.price !== null && entry.price !== undefined) this.takeTrade(known, Date.parse(entry.price_at), entry.price);
-      known.kind = entry.is_simulated ? "simulated" : entry.is_sampled ? "sampled" : "real";
+      known.kind = this.kindOfSymbol(known);
       this.symbols.set(entry.id, known);
     }
+  }
+
+  /** What a symbol's price is: "real" | "sampled" | "simulated". */
+  kindOfSymbol(one) {
+    if (one.is_simulated) return "simulated";
+    return one.is_sampled || this.limits.sampled.has(one.id) ? "sampled" : "real";
+  }
+
+  takeLimits({ sampled, without_book }) {
+    this.limits = { sampled: new Set(sampled), noBook: new Map(Object.entries(without_book)) };
+    for (const one of this.symbols.values()) one.kind = this.kindOfSymbol(one);
+  }
+
+  /** [symbol, why] of those whose order book is wanted and does not come. */
+  withoutBook() {
+    return [...this.symbols.values()]
+      .filter(({ id }) => this.limits.noBook.has(id))
+      .map((one) => [one, this.limits.noBook.get(one.id)]);
   }
 
   /** Take trades [t_us, price, size] and quotes in the order given. */

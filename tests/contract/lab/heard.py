@@ -1,7 +1,7 @@
 """Sinks that keep what a feed tells them, and how a test waits for it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from scizor_core.stream.trades import Condition
@@ -38,6 +38,9 @@ class HeardState:
         self.unreadable: list[str] = []
         self.rejections: dict[str, str] = {}
         self.gaps = self.connections = self.lives = 0
+        #: Symbols of whose trades only a sample comes; symbol -> why its order book does not.
+        self.sampled: set[str] = set()
+        self.without_book: dict[str, str] = {}
 
     def connected(self) -> None:
         self.connections += 1
@@ -57,6 +60,10 @@ class HeardState:
 
     def rejected(self, stream: Stream, why: str) -> None:
         self.rejections[stream.symbol] = why
+
+    def limited(self, sampled: Collection[Stream], without_book: Mapping[Stream, str]) -> None:
+        self.sampled = {each.symbol for each in sampled}
+        self.without_book = {each.symbol: why for each, why in without_book.items()}
 
     async def room(self) -> None:
         pass

@@ -22,12 +22,14 @@ class KrakenLab(HttpLab):
 
     Attributes:
         trades_per_page: trades that one answer holds at most.
+        trades_at_once: so many trades, one after the other, have the time of the first of them.
         refusal: what every answer about data says instead, as Kraken's error text.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.trades_per_page = 1000
+        self.trades_at_once = 1
         self.refusal = ""
 
     def concerns_data(self, seen: Seen) -> bool:
@@ -70,6 +72,8 @@ class KrakenLab(HttpLab):
     def _trades(self, name: str, seen: Seen) -> Reply:
         since = int(seen.query.get("since", "0"))
         every = trades(self.rows.get((name, "1m"), []))
+        for place, each in enumerate(every):
+            each[2] = every[place // self.trades_at_once * self.trades_at_once][2]
         page = [each for each in every if nanoseconds(each) > since][: self.trades_per_page]
         last = nanoseconds(page[-1]) if page else since
         return Reply({"error": [], "result": {name: page, "last": str(last)}})

@@ -56,6 +56,13 @@ def test_bars_of_one_source_are_not_compared_with_each_other() -> None:
     assert find_disagreements(bar("alpaca"), bar("alpaca", close=500.0), "1d").empty
 
 
+def test_a_sample_of_a_source_is_not_compared_with_all_of_that_sources_trades() -> None:
+    sample = bar("ibkr:sampled", close=500.0)
+
+    assert find_disagreements(bar("ibkr"), sample, "1d").empty
+    assert len(find_disagreements(bar("yahoo"), sample, "1d")) == 1
+
+
 def test_without_common_bars_there_is_nothing_to_say() -> None:
     later = bar("tape").assign(ts=TS + pd.Timedelta(days=1))
     found = find_disagreements(bar("alpaca"), later, "1d")

@@ -1,5 +1,6 @@
 """What other processes make of the streaming sidecar: whether one should run, and how it is."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -110,4 +111,49 @@ def test_what_is_streamed_with_its_book_is_written_with_its_market(
 
 @pytest.mark.parametrize("told", [None, b"no json", b"[1]"], ids=["nothing", "broken", "a list"])
 def test_without_a_readable_state_no_sidecar_runs(told: bytes | None) -> None:
-    assert read_state(lambda _: told) is None
+    assert read_state(lambda _: [told]) is None
+
+
+def told(feed: str, latency: float | None, uptime: float, **feeds: object) -> dict[str, Any]:
+    """Return what a sidecar says that streams one feed."""
+    about = {"subject": feed, "market": "crypto", "note": ""}
+    state = {"state": "connected", "why": "", "streams": 2, "trades_per_second": 1.5, **feeds}
+    return {
+        "pid": 7,
+        "host": "here",
+        "url": f"http://{feed}",
+        "open_outages": 1,
+        "feeds": {feed: state},
+        "kpis": {
+            "data_latency_ms": [{**about, "value": latency}],
+            "connection_uptime_percent": [{**about, "value": uptime}],
+        },
+    }
+
+
+def merged(*states: dict[str, Any]) -> dict[str, Any]:
+    state = read_state(lambda _: [None, *(json.dumps(each) for each in states)])
+    assert state is not None
+    return state
+
+
+def test_several_that_share_the_feeds_are_told_together():
+    state = merged(told("kraken", 900, 99), told("coinbase", 20, 100))
+
+    assert list(state["feeds"]) == ["kraken", "coinbase"]
+    assert [each["value"] for each in state["kpis"]["data_latency_ms"]] == [900, 20]
+    assert (state["url"], state["open_outages"]) == ("http://kraken, http://coinbase", 2)
+    assert (state["pid"], state["host"]) == ("7", "here")
+
+
+def test_of_several_that_share_the_symbols_of_a_feed_the_worse_is_told():
+    state = merged(
+        told("kraken", 900, 99),
+        told("kraken", 20, 50, state="waiting", why="cut"),
+        told("kraken", None, 100),
+    )
+
+    feed = state["feeds"]["kraken"]
+    assert (feed["state"], feed["why"], feed["streams"]) == ("waiting", "cut", 6)
+    assert [each["value"] for each in state["kpis"]["data_latency_ms"]] == [900]
+    assert [each["value"] for each in state["kpis"]["connection_uptime_percent"]] == [50]

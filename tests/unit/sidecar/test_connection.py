@@ -1,10 +1,10 @@
 import asyncio
 
 from scizor_resources.errors import AuthError
-from scizor_sidecar.feeds.base import Sink, Wanted
+from scizor_sidecar.feeds.base import Sink, Stream, Wanted
 from scizor_sidecar.feeds.connection import Connection, FeedState, Patience
 from scizor_sidecar.pipeline import FeedPipeline
-from tests.unit.sidecar.fakes import BTC, Clock, Recorder, ScriptedFeed, eventually
+from tests.unit.sidecar.fakes import BTC, ETH, Clock, Recorder, ScriptedFeed, eventually
 
 AT_ONCE = Patience(first_seconds=0, longest_seconds=0, refused_seconds=0, silence_seconds=5)
 
@@ -59,6 +59,41 @@ def test_a_refused_key_is_told_apart_from_an_outage():
     recorder = asyncio.run(states_of(ScriptedFeed(is_refused, stays), 2))
 
     assert FeedState.REFUSED in [state for state, _ in recorder.states]
+
+
+PATIENT = Patience(first_seconds=0, longest_seconds=0, refused_seconds=3600)
+
+
+async def refused_while_wanted_changes(*changes: frozenset[Stream]) -> list[int]:
+    """Return how many connections a feed has begun that refuses all, after each change."""
+    feed, wanted = ScriptedFeed(*[is_refused] * 9), Wanted(frozenset({BTC}))
+    recorder = Recorder()
+    sink = FeedPipeline("scripted", [recorder], Clock().now)
+    task = asyncio.ensure_future(Connection(feed, wanted, sink, patience=PATIENT).keep())
+    begun = []
+    for streams in (wanted.streams, *changes):
+        await wanted.set(streams)
+        # Nothing here takes time: whoever can go on has gone on by then.
+        for _ in range(50):
+            await asyncio.sleep(0)
+        begun.append(feed.started)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return begun
+
+
+def test_a_refused_feed_is_tried_at_once_for_what_it_has_not_been_refused_for():
+    begun = asyncio.run(refused_while_wanted_changes(frozenset(), frozenset({ETH})))
+
+    assert begun == [1, 1, 2]
+
+
+def test_a_refused_feed_is_not_tried_again_for_what_it_was_refused_for():
+    both, bitcoin, ether = frozenset({BTC, ETH}), frozenset({BTC}), frozenset({ETH})
+
+    begun = asyncio.run(refused_while_wanted_changes(both, bitcoin, ether, frozenset(), both))
+
+    assert begun == [1, 2, 2, 2, 2, 2]
 
 
 def test_a_connection_from_which_nothing_comes_is_ended_and_made_again():

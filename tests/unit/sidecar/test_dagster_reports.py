@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,47 @@ def test_bars_that_are_on_disk_at_the_end_are_told_when_the_next_process_stores_
         (told["bars"], told["symbols"])
         for told in of(play(tmp_path, begins), "streaming/live_bars")
     ] == [(1, ["BTC/USD"])]
+
+
+def test_a_revised_bar_is_not_told_of_before_the_revision_is_stored(tmp_path: Path):
+    told: list[int] = []
+
+    async def act(played: Played, webserver: Webserver) -> None:
+        played.trade(1)
+        played.pipeline.step()
+        played.close_first_minute()
+        played.reports.stored_until(BTC, played.noon + 60 * SECOND)
+        await played.reports.tell()
+        # A trade comes late.
+        played.trade(2)
+        played.pipeline.step()
+        for stored in (set[Any](), {(BTC.instrument_id, "1m", played.noon)}):
+            played.reports.stored_of = stored.intersection
+            await played.reports.tell()
+            told.append(len(of(webserver, "streaming/live_bars")))
+
+    play(tmp_path, act)
+
+    assert told == [1, 2]
+
+
+def test_the_sessions_that_had_bars_are_told_and_none_between(tmp_path: Path):
+    async def act(played: Played, webserver: Webserver) -> None:
+        webserver.is_away = True
+        for second in (1, 2):
+            played.trade(second)
+            played.pipeline.step()
+            played.close_first_minute()
+            played.reports.stored_until(BTC, played.noon + 60 * SECOND)
+            await played.reports.flush()
+            played.clock.at += timedelta(days=3)
+            played.noon += 3 * 86_400 * SECOND
+        webserver.is_away = False
+        await played.reports.tell()
+
+    (bars,) = of(play(tmp_path, act), "streaming/live_bars")
+
+    assert bars["sessions"] == ["2026-03-02", "2026-03-05"]
 
 
 def test_what_is_stored_in_the_last_moment_is_told(tmp_path: Path):

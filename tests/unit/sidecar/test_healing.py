@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
 import pytest
 
 from scizor_core.stream.engine import BarState
@@ -32,7 +33,7 @@ MINUTE = 60 * MICROSECONDS
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 NOON = int(START.timestamp()) * MICROSECONDS
 
-#: Time in seconds after noon, price; size is 1, the id is the place in the list.
+#: Time in seconds after noon, price; size is 1, the price is the id too.
 World = dict[Stream, list[tuple[float, float]]]
 
 
@@ -50,6 +51,10 @@ class History:
     clock: Clock
     same_as_live: bool = True
     most: int = 1_000
+    #: So much of what has happened last it does not tell yet.
+    behind_seconds: float = 0.0
+    #: Times of trades that it does not tell.
+    untold: set[float] = field(default_factory=set)
     fails: list[Exception] = field(default_factory=list)
     asked: list[tuple[str, int, int]] = field(default_factory=list)
     name: str = "kraken"
@@ -59,17 +64,17 @@ class History:
         if self.fails:
             raise self.fails.pop(0)
         found = TradeColumns(end_us)
-        now = (self.clock.at - START).total_seconds()
-        for number, (second, price) in enumerate(self.world[cast("Stream", stream)]):
+        now = (self.clock.at - START).total_seconds() - self.behind_seconds
+        for second, price in self.world[cast("Stream", stream)]:
             ts = NOON + int(second * MICROSECONDS)
-            if not (start_us <= ts < end_us and second < now):
+            if not (start_us <= ts < end_us and second < now) or second in self.untold:
                 continue
             if len(found) >= self.most:
                 return TradeColumns(ts, found.ts, found.price, found.size, found.trade_id)
             found.ts.append(ts)
             found.price.append(price)
             found.size.append(1.0)
-            found.trade_id.append(number)
+            found.trade_id.append(int(price))
         return found
 
 
@@ -101,10 +106,29 @@ class Book(OutageBook):
 
 
 @dataclass
+class FakeWarehouse:
+    """Bars as PostgreSQL has them: (timeframe, minute after noon, source, trades)."""
+
+    rows: list[tuple[str, int, str, int]] = field(default_factory=list)
+
+    def read_bars(
+        self, timeframe: str, start: datetime, end: datetime, instrument_ids: Sequence[int]
+    ) -> pd.DataFrame:
+        del instrument_ids
+        found = [
+            (pd.Timestamp(START + timedelta(minutes=minute)), source, trades)
+            for each, minute, source, trades in self.rows
+            if each == timeframe and start <= START + timedelta(minutes=minute) < end
+        ]
+        return pd.DataFrame(found, columns=["ts", "source", "trade_count"])
+
+
+@dataclass
 class FakePlatform:
-    """A clock; everything else is PostgreSQL's or a provider's."""
+    """A clock and stored bars; everything else is PostgreSQL's or a provider's."""
 
     clock: Clock
+    warehouse: FakeWarehouse = field(default_factory=FakeWarehouse)
 
     def now(self) -> datetime:
         return self.clock.at
@@ -116,6 +140,7 @@ class Bars:
     def __init__(self) -> None:
         self.last: dict[tuple[str, str, int], tuple[Any, ...]] = {}
         self.states: dict[tuple[str, str, int], BarState] = {}
+        self.sources: dict[tuple[str, str, int], str] = {}
 
     def on_window(self, window: Window) -> None:
         self.take(window.bars)
@@ -126,6 +151,7 @@ class Bars:
             key = (each.stream.symbol, bar.timeframe, (bar.start - NOON) // MINUTE)
             self.last[key] = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.trade_count)
             self.states[key] = bar.state
+            self.sources[key] = each.source
 
     def on_state(self, feed: str, state: FeedState, why: str, at: int) -> None:
         pass
@@ -141,12 +167,12 @@ class Scene:
         self.world, self.wanted = world, frozenset(world)
         self.history: History | None = History(world, self.clock, **history)
         self.bars, self.book = Bars(), Book()
-        self.journal = Journal(folder)
+        self.journal, self.warehouse = Journal(folder), FakeWarehouse()
         pipelines: dict[str, FeedPipeline] = {}
         self.revised: list[StreamedBar] = []
         self.resubscribed: list[Stream] = []
         self.healer = Healer(
-            cast("Platform", FakePlatform(self.clock)),
+            cast("Platform", FakePlatform(self.clock, self.warehouse)),
             pipelines,
             self.journal,
             wanted=lambda _: self.wanted,
@@ -195,7 +221,7 @@ class Scene:
                 [NOON + int(trades[row][0] * MICROSECONDS) for row in rows],
                 [trades[row][1] for row in rows],
                 [1.0] * len(rows),
-                list(rows),
+                [int(trades[row][1]) for row in rows],
             )
 
     def heal(self) -> None:
@@ -317,7 +343,11 @@ def test_the_first_quarter_of_an_hour_of_a_feed_that_replays_an_old_day_is_whole
     scene.pipeline.connected()
     row = scene.sent[BTC]
     scene.pipeline.trades(
-        [BTC], [NOON + int(scene.world[BTC][row][0] * MICROSECONDS)], [100 + row], [1.0], [row]
+        [BTC],
+        [NOON + int(scene.world[BTC][row][0] * MICROSECONDS)],
+        [100 + row],
+        [1.0],
+        [100 + row],
     )
     scene.pipeline.step()
     scene.heal()
@@ -452,6 +482,23 @@ def test_a_history_that_tells_other_times_than_the_feed_replaces_whole_minutes(s
     scene.heal()
 
     assert minutes(scene) == bars_of(scene.world, 460)
+
+
+def test_a_minute_that_is_healed_with_all_of_its_trades_is_a_sample_no_longer(scenes: Any):
+    scene = scenes({BTC: every(7, 30)}, same_as_live=False)
+    scene.pipeline.limited([BTC], {})
+    scene.connect()
+    scene.play(200)
+    scene.heal()
+    scene.play(400)
+    scene.cut()
+    scene.play(530)
+    scene.connect()
+    scene.play(660)
+    scene.heal()
+
+    found = [scene.bars.sources["BTC/USD", "1m", minute] for minute in (5, 7, 10)]
+    assert found == ["kraken:sampled", "kraken", "kraken:sampled"]
 
 
 def test_a_market_that_is_closed_is_not_asked_for(scenes: Any):
@@ -727,3 +774,269 @@ def test_what_a_stream_traded_while_it_was_not_wanted_is_filled_when_it_is_again
     scene.heal()
 
     assert minutes(scene) == bars_of(scene.world, 1_100)
+
+
+def with_a_cut(scenes: Any, world: World, **history: Any) -> Scene:
+    """Return a scene whose feed was away from 200 to 210 s, at 400 s."""
+    scene = scenes(world, **history)
+    scene.connect()
+    scene.play(200)
+    scene.heal()
+    scene.cut()
+    scene.play(210)
+    scene.connect()
+    scene.play(400)
+    return cast("Scene", scene)
+
+
+def test_a_minute_of_which_the_history_tells_less_than_came_live_stays_and_is_provisional(
+    scenes: Any,
+):
+    scene = with_a_cut(scenes, {BTC: every(7, 30)}, same_as_live=False)
+    before = minutes(scene)["BTC/USD", "1m", 3]
+    scene.history.untold = {second for second, _ in scene.world[BTC] if 190 <= second < 240}
+    scene.heal()
+
+    assert minutes(scene)["BTC/USD", "1m", 3] == before
+    assert scene.bars.states["BTC/USD", "1m", 3] is BarState.PROVISIONAL
+    assert scene.healer.open_outages != []
+
+
+def test_a_minute_that_the_history_does_not_tell_at_all_stays_and_is_provisional(scenes: Any):
+    scene = with_a_cut(scenes, {BTC: every(7, 30)}, same_as_live=False)
+    before = minutes(scene)["BTC/USD", "1m", 3]
+    scene.history.untold = {second for second, _ in scene.world[BTC] if 180 <= second < 240}
+    scene.heal()
+
+    assert minutes(scene)["BTC/USD", "1m", 3] == before
+    assert scene.bars.states["BTC/USD", "1m", 3] is BarState.PROVISIONAL
+
+
+def test_a_history_that_told_less_of_a_minute_is_asked_until_it_tells_as_much(scenes: Any):
+    scene = with_a_cut(scenes, {BTC: every(7, 30)}, same_as_live=False)
+    scene.history.untold = {second for second, _ in scene.world[BTC] if 190 <= second < 240}
+    scene.heal()
+    scene.history.untold.clear()
+    scene.play(410)
+    scene.heal()
+
+    assert minutes(scene) == bars_of(scene.world, 410)
+    assert scene.bars.states["BTC/USD", "1m", 3] is BarState.CLOSED
+    assert scene.healer.open_outages == []
+
+
+@pytest.mark.parametrize("behind", [205, 400])
+def test_bars_stay_provisional_while_the_history_is_behind_or_empty(scenes: Any, behind: float):
+    scene = with_a_cut(scenes, {BTC: every(7, 30)})
+    scene.history.behind_seconds = behind
+    scene.heal()
+
+    assert scene.bars.states["BTC/USD", "1m", 3] is BarState.PROVISIONAL
+    assert "does not have the trade of" in scene.healer.open_outages[0].problem
+
+
+def test_a_history_that_was_behind_is_asked_again_until_it_tells_what_came_live(scenes: Any):
+    scene = with_a_cut(scenes, {BTC: every(7, 30)})
+    scene.history.behind_seconds = 205
+    scene.heal()
+    scene.history.behind_seconds = 0
+    scene.play(410)
+    scene.heal()
+
+    assert minutes(scene) == bars_of(scene.world, 410)
+    assert states(scene) <= {BarState.CLOSED, BarState.REVISED, BarState.FORMING}
+    assert scene.healer.open_outages == []
+
+
+def test_a_history_that_is_behind_for_one_symbol_holds_up_no_other(scenes: Any):
+    others = [(second + 0.1, price) for second, price in every(7, 30)]
+    scene = with_a_cut(scenes, {BTC: every(7, 30), ETH: others})
+    scene.history.untold = {second for second, _ in scene.world[BTC] if second > 195}
+    scene.heal()
+
+    assert scene.bars.states["BTC/USD", "1m", 3] is BarState.PROVISIONAL
+    assert scene.bars.states["ETH/USD", "1m", 3] is BarState.CLOSED
+
+
+def test_a_history_that_stays_behind_is_left_to_the_repair_of_gaps_with_that_reason(scenes: Any):
+    scene = with_a_cut(scenes, {BTC: every(7, 60)})
+    scene.history.behind_seconds = 1e6
+    scene.healer._cares["kraken"].work._mender.by_bars = _no_bars  # noqa: SLF001  # a provider's
+    for second in range(401, 2_400, 40):
+        scene.play(second)
+        scene.heal()
+
+    assert scene.healer.counts.given_up == 1
+    assert scene.bars.states["BTC/USD", "1m", 3] is BarState.PROVISIONAL
+    assert "left to the repair of gaps: BTC/USD" in scene.book.details[-1]
+    assert "does not have the trade of" in scene.book.details[-1]
+
+
+def test_a_feed_whose_time_is_long_past_is_healed_without_a_false_alarm(scenes: Any):
+    clock = Clock(START)
+    scene = scenes({BTC: every(7, 30)}, clock)
+    scene.play(5)
+    clock.at += timedelta(days=200)
+    tape = scene.world[BTC]
+
+    def send(first: int, last: int) -> None:
+        for ts, price in tape[first:last]:
+            scene.pipeline.trades(
+                [BTC], [NOON + int(ts * MICROSECONDS)], [price], [1.0], [int(price)]
+            )
+        clock.at += timedelta(seconds=1)
+        scene.pipeline.step()
+
+    scene.pipeline.connecting()
+    scene.pipeline.connected()
+    send(0, 20)
+    scene.heal()
+    scene.cut()
+    clock.at += timedelta(seconds=1)
+    scene.pipeline.connecting()
+    scene.pipeline.connected()
+    # What was told before it was fetched lies far after the hole, in the feed's own time.
+    send(40, 100)
+    scene.history.untold = {second for second, _ in tape[100:]}
+    scene.heal()
+
+    assert scene.healer.open_outages == []
+    assert scene.healer.counts.failures == 0
+    told = {key: bar for key, bar in minutes(scene).items() if key[2] < 11}
+    assert told == {key: bar for key, bar in bars_of(scene.world, 1e9).items() if key[2] < 11}
+
+
+def test_a_minute_whose_only_trade_was_taken_back_is_withdrawn(scenes: Any):
+    # In the minutes 2 to 4 there is one trade, and in 5 to 9 there is none.
+    world = {BTC: [each for each in every(7, 30) if not 120 <= each[0] < 600] + [(150.0, 99.0)]}
+    world[BTC].sort()
+    scene = scenes(world)
+    scene.connect()
+    scene.play(1_000)
+    scene.heal()
+    world[BTC].remove((150.0, 99.0))
+    scene.sent[BTC] -= 1
+    scene.healer.refetch("kraken", BTC, NOON + 150 * MICROSECONDS)
+    scene.heal()
+
+    assert scene.bars.states.pop(("BTC/USD", "1m", 2)) is BarState.WITHDRAWN
+    del scene.bars.last["BTC/USD", "1m", 2]
+    assert minutes(scene) == bars_of(world, 1_000)
+    assert scene.bars.last["BTC/USD", "5m", 0] == bars_above(world, 0, 5)
+    assert scene.bars.last["BTC/USD", "15m", 0] == bars_above(world, 0, 15)
+    assert BarState.WITHDRAWN not in scene.bars.states.values()
+
+
+def test_a_bar_that_the_engine_has_forgotten_is_withdrawn_where_it_is_stored(scenes: Any):
+    scene = scenes({BTC: [each for each in every(7, 120) if not 60 <= each[0] < 900]})
+    scene.connect()
+    scene.play(6_000)
+    scene.heal()
+    scene.warehouse.rows = [
+        ("1m", 0, "kraken", 9),
+        ("1m", 7, "kraken", 1),
+        ("1m", 8, "yahoo", 1),
+        ("5m", 0, "kraken", 9),
+        ("5m", 5, "kraken", 1),
+        ("15m", 0, "kraken", 10),
+    ]
+    scene.play(6_100)
+    scene.healer.refetch("kraken", BTC, NOON + 450 * MICROSECONDS)
+    scene.heal()
+
+    bars = Bars()
+    bars.take(scene.revised)
+    assert {key[1:] for key, state in bars.states.items() if state is BarState.WITHDRAWN} == {
+        ("1m", 7),
+        ("5m", 5),
+    }
+    assert {key[1:] for key, state in bars.states.items() if state is BarState.REVISED} == {
+        ("1m", 0),
+        ("5m", 0),
+        ("15m", 0),
+    }
+
+
+def test_no_bar_is_withdrawn_while_the_history_is_behind(scenes: Any):
+    scene = scenes({BTC: every(7, 30)})
+    scene.connect()
+    scene.play(1_000)
+    scene.heal()
+    before = minutes(scene)
+    scene.history.behind_seconds = 990
+    scene.healer.refetch("kraken", BTC, NOON + 140 * MICROSECONDS)
+    scene.heal()
+
+    assert minutes(scene) == before
+    assert BarState.WITHDRAWN not in scene.bars.states.values()
+    assert scene.healer.counts.failures == 1
+
+
+def next_process(scenes: Any, first: Scene, until: float) -> Scene:
+    """Return the process that goes on after a kill, at an instant, with what it has healed."""
+    second = scenes(first.world, first.clock)
+    second.sent = first.sent
+    second.connect()
+    second.play(until)
+    second.healer._cares["kraken"].work._mender.stored_minutes = lambda *_: {}  # noqa: SLF001
+    second.heal()
+    return cast("Scene", second)
+
+
+def test_a_trade_that_was_taken_back_before_a_kill_leaves_its_bar_in_the_next_process(scenes: Any):
+    first = scenes({BTC: every(7, 60)})
+    first.connect()
+    first.play(1_000)
+    first.heal()
+    # Its quarter of an hour is not over yet.
+    del first.world[BTC][130]
+    first.sent[BTC] -= 1
+    first.healer.refetch("kraken", BTC, NOON + 911 * MICROSECONDS)
+    first.heal()
+    first.play(1_870)
+    first.journal.stored_until(BTC, NOON + 31 * MINUTE)
+    asyncio.run(first.healer.tick())
+
+    second = next_process(scenes, first, 1_900)
+
+    bars = Bars()
+    bars.take(second.revised)
+    assert bars.last["BTC/USD", "1m", 15] == bars_of(first.world, 1e9)["BTC/USD", "1m", 15]
+    assert second.journal.to_make_anew("kraken", BTC) == []
+
+
+def send_late(scene: Scene) -> None:
+    """Let a trade of minute 14 come when that is over."""
+    scene.world[BTC].append((890.0, 5_000.0))
+    scene.world[BTC].sort()
+    scene.sent[BTC] += 1
+    scene.pipeline.trades([BTC], [NOON + 890 * MICROSECONDS], [5_000.0], [1.0], [5_000])
+    scene.pipeline.step()
+
+
+def test_a_late_trade_whose_revision_was_not_stored_is_fetched_again_after_a_kill(scenes: Any):
+    first = scenes({BTC: every(7, 60)})
+    first.connect()
+    first.play(910)
+    first.heal()
+    first.journal.stored_until(BTC, NOON + 15 * MINUTE)
+    asyncio.run(first.healer.tick())
+    send_late(first)
+
+    second = next_process(scenes, first, 1_100)
+
+    bars = Bars()
+    bars.take(second.revised)
+    assert bars.last["BTC/USD", "1m", 14] == bars_of(first.world, 1e9)["BTC/USD", "1m", 14]
+
+
+def test_a_late_trade_whose_revision_is_stored_is_not_fetched_again(scenes: Any):
+    scene = scenes({BTC: every(7, 60)})
+    scene.connect()
+    scene.play(910)
+    scene.heal()
+    send_late(scene)
+    assert scene.journal.to_make_anew("kraken", BTC) == [NOON]
+    asyncio.run(scene.healer._keep_late())  # noqa: SLF001  # what `run` does, without waiting
+
+    assert scene.journal.to_make_anew("kraken", BTC) == []

@@ -12,6 +12,7 @@ import pytest
 
 from scizor_core.errors import UnknownSymbolError
 from scizor_core.markets import Timeframe
+from scizor_core.stream.engine import LiveBar
 from scizor_resources.errors import WarehouseAway
 from scizor_sidecar.face.clients import MOST_SUBSCRIPTIONS, Client, TooManyError
 from scizor_sidecar.face.hub import Hub
@@ -19,8 +20,9 @@ from scizor_sidecar.face.topics import TopicName
 from scizor_sidecar.face.wire import Item, UnreadableError, join, read_request
 from scizor_sidecar.feeds.base import Stream
 from scizor_sidecar.feeds.connection import FeedState
-from scizor_sidecar.pipeline import FORMING_SECONDS, FeedPipeline
+from scizor_sidecar.pipeline import FORMING_SECONDS, FeedPipeline, StreamedBar
 from tests.unit.sidecar.fakes import BTC, ETH, Clock, eventually
+from tests.unit.sidecar.streamed import window
 
 pytestmark = pytest.mark.anyio
 
@@ -492,3 +494,22 @@ def test_what_is_no_message_is_refused_by_name(text: str):
         read_request(text)
     with pytest.raises(UnreadableError):
         read_request(text.encode())
+
+
+async def test_a_bar_that_is_withdrawn_is_told_without_numbers_and_is_no_recent_one():
+    async with a_desk() as desk:
+        desk.trade(10)
+        desk.clock.at += timedelta(minutes=1)
+        desk.trade(11)
+        client = await desk.follow(BARS)
+        taken(client)
+
+        gone = LiveBar.withdrawn(0, "1m", 1_772_452_800 * SECOND)
+        desk.hub.on_window(window(StreamedBar(BTC, gone, "kraken", 0)))
+
+        (delta,) = taken(client)
+        assert delta["data"] == [
+            {"t": "2026-03-02T12:00:00Z", "state": "withdrawn", "source": "kraken"}
+        ]
+        recent = desk.hub.recent_bars("crypto", "BTC/USD", "1m")
+        assert [each.bar.close for each in recent] == [11]

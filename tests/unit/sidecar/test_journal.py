@@ -9,6 +9,7 @@ import pytest
 
 from scizor_sidecar.feeds.base import Stream
 from scizor_sidecar.journal import FILE_NAME, Journal, LastTrade
+from scizor_sidecar.records import RecordFile
 
 from .fakes import BTC, ETH
 
@@ -44,6 +45,52 @@ def test_what_was_written_is_known_after_a_kill(tmp_path: Path, opened: Open):
     assert again.holes == [hole]
     assert again.last_trade("kraken", BTC) == LastTrade(T + 5, 77)
     assert again.whole_until("kraken", BTC) == T
+
+
+class Held:
+    """A permit that is taken away."""
+
+    is_sure = True
+
+    async def sure(self) -> None:
+        raise AssertionError("a journal does not wait")
+
+
+def test_nothing_is_written_after_another_has_taken_over(tmp_path: Path):
+    permit = Held()
+    journal = Journal(tmp_path, permit=permit)
+    journal.stored_until(BTC, T)
+    journal.write()
+    before = (tmp_path / FILE_NAME).read_bytes()
+    permit.is_sure = False
+    journal.stored_until(BTC, T + MINUTE)
+    journal.open_hole("kraken", "crypto", {BTC: T}, "frozen")
+    asyncio.run(journal.flush())
+    journal.close()
+
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
+def test_what_waited_until_the_lease_was_sure_is_written_in_order(tmp_path: Path, opened: Open):
+    permit = Held()
+    journal = Journal(tmp_path, permit=permit)
+    permit.is_sure = False
+    first = journal.open_hole("kraken", "crypto", {BTC: T}, "frozen")
+    journal.close_hole(first.number)
+    second = journal.open_hole("kraken", "crypto", {BTC: T}, "cut")
+    permit.is_sure = True
+    journal.write()
+    journal.close()
+
+    assert opened(tmp_path).holes == [second]
+
+
+def test_closing_writes_nothing(tmp_path: Path):
+    journal = Journal(tmp_path)
+    journal.stored_until(BTC, T)
+    journal.close()
+
+    assert (tmp_path / FILE_NAME).read_bytes() == b""
 
 
 def test_a_closed_hole_stays_closed_and_its_number_is_not_given_again(tmp_path: Path, opened: Open):
@@ -165,3 +212,43 @@ def test_after_a_kill_a_feed_has_no_stream_until_it_is_told(tmp_path: Path, open
         found.append(again.whole_until("kraken", BTC))
 
     assert found == [T + 19 * MINUTE] * 4
+
+
+class FullDisk(RecordFile):
+    """A file on a disk that takes nothing more."""
+
+    def append(self, record: bytes) -> None:
+        del record
+        raise OSError(28, "No space left on device")
+
+    def sync(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_what_a_full_disk_has_not_taken_is_written_when_it_takes_it(tmp_path: Path, opened: Open):
+    journal = opened(tmp_path)
+    journal._file.close()  # noqa: SLF001
+    journal._file = FullDisk(tmp_path / FILE_NAME)  # noqa: SLF001  # there is no other way to fill it
+    hole = journal.open_hole("kraken", "crypto", {BTC: T}, "the connection broke")
+    journal.stored_until(BTC, T)
+    journal.write()
+    problem = journal.problem
+    asyncio.run(journal.flush())
+
+    assert "No space left" in problem
+    assert journal.problem == ""
+    again = opened(tmp_path)
+    assert again.holes == [hole]
+    assert again.whole_until("kraken", BTC) == T
+
+
+def test_quarters_that_are_to_be_made_anew_are_known_after_a_kill(tmp_path: Path, opened: Open):
+    journal = opened(tmp_path, longest_file=0)
+    for quarter in (T, T + 15 * MINUTE):
+        journal.begin_anew("kraken", BTC, quarter)
+    journal.end_anew("kraken", BTC, T)
+
+    assert opened(tmp_path).to_make_anew("kraken", BTC) == [T + 15 * MINUTE]
+    # As the file is made short again.
+    asyncio.run(journal.flush())
+    assert opened(tmp_path).to_make_anew("kraken", BTC) == [T + 15 * MINUTE]

@@ -21,6 +21,32 @@ def made_of(*changes: Callable[[], object]) -> WriteLater:
     return later
 
 
+class Refusal:
+    """What a process asks that another has followed."""
+
+    is_sure = False
+
+    async def sure(self) -> None:
+        await asyncio.Event().wait()
+
+
+def test_nothing_is_changed_after_another_has_taken_over():
+    done: list[str] = []
+    later = WriteLater(Refusal())
+    later.add(lambda: done.append("late"))
+
+    async def play() -> None:
+        writing = asyncio.ensure_future(later.flush())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+    asyncio.run(play())
+
+    assert done == []
+
+
 def fail_with(error: Exception) -> Callable[[], object]:
     def change() -> None:
         raise error

@@ -1,4 +1,5 @@
 import asyncio
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -9,9 +10,14 @@ from scizor_sidecar.app import Options
 from scizor_sidecar.leadership import Leadership
 from scizor_sidecar.lease import Lease
 
+from .fakes import Clock
+
 
 class ScriptedLease:
-    """Answers renewals, one after the other, as the script says."""
+    """Answers renewals, one after the other, as the script says; it has run out long ago."""
+
+    is_held = False
+    token = 1
 
     def __init__(self, *answers: bool | Exception) -> None:
         self.answers = list(answers)
@@ -61,6 +67,42 @@ def test_a_second_absence_is_said_again():
     asyncio.run(leader.lost())
 
     assert len(said) == 2
+
+
+def test_while_valkey_cannot_be_asked_writers_wait_for_one_question_and_no_longer():
+    clock = Clock()
+    lease = ScriptedLease(ValkeyIsAway("refused"), ValkeyIsAway("refused"))
+    leader = Leadership(cast("Lease", lease), lambda _: None, monotonic=clock.monotonic)
+    left = []
+
+    async def write() -> None:
+        for seconds in (0, 2, 2):
+            clock.at += timedelta(seconds=seconds)
+            await leader.sure()
+            left.append(len(lease.answers))
+
+    asyncio.run(write())
+
+    assert left == [1, 1, 0]
+
+
+def test_whoever_wants_to_write_waits_on_when_another_process_holds_the_lease():
+    leader, lease, _ = holding(False, True)
+
+    async def write() -> list[bool]:
+        writers = [asyncio.ensure_future(leader.sure()) for _ in range(2)]
+        said = await leader.lost()
+        assert said == "another sidecar has taken over"
+        for _ in range(10):
+            await asyncio.sleep(0)
+        done = [each.done() for each in writers]
+        for each in writers:
+            each.cancel()
+        await asyncio.gather(*writers, return_exceptions=True)
+        return done
+
+    assert asyncio.run(write()) == [False, False]
+    assert lease.answers == [True]
 
 
 def test_a_lease_that_cannot_be_given_back_runs_out_by_itself():

@@ -194,3 +194,42 @@ def test_a_full_queue_holds_the_feed_back_and_drops_nothing():
         return held, pipeline.counts.trades
 
     assert asyncio.run(play()) == (True, MOST_WAITING)
+
+
+def sources(recorder: Recorder) -> dict[tuple[str, str, int], str]:
+    """Return symbol, timeframe and start -> source of the newest state of each bar."""
+    return {
+        (bar.stream.symbol, bar.bar.timeframe, bar.bar.start): bar.source
+        for window in recorder.windows
+        for bar in window.bars
+    }
+
+
+def test_bars_of_a_sample_of_the_trades_say_so_in_their_source():
+    pipeline, recorder, clock = made()
+    pipeline.limited([ETH], {})
+
+    pipeline.trades([BTC, ETH], [at(clock)] * 2, [10, 20], [1, 1], [1, 2])
+    pipeline.step()
+
+    found = {(symbol, source) for (symbol, *_), source in sources(recorder).items()}
+    assert found == {("BTC/USD", "kraken"), ("ETH/USD", "kraken:sampled")}
+
+
+def test_a_minute_that_was_made_of_all_its_trades_is_a_sample_no_longer():
+    pipeline, recorder, clock = made()
+    pipeline.limited([ETH], {})
+    first = at(clock)
+    clock.at += timedelta(seconds=60)
+    pipeline.trades([ETH, ETH], [first, at(clock)], [20, 21], [1, 1], [1, 2])
+    pipeline.step(last=True)
+    number = pipeline.number(ETH)
+
+    pipeline.engine.replace(number, first, pipeline.engine.minutes(number)[first])
+    pipeline.mark_minute(number, first, is_sampled=False)
+    pipeline.step(last=True)
+
+    found = sources(recorder)
+    assert found["ETH/USD", "1m", first] == "kraken"
+    assert found["ETH/USD", "1m", first + 60 * SECOND] == "kraken:sampled"
+    assert found["ETH/USD", "5m", first] == "kraken:sampled"

@@ -43,6 +43,18 @@ def test_order_books_go_to_the_better_tiers_as_far_as_they_reach():
     }
 
 
+def test_who_gets_no_order_book_is_told_why():
+    lines = assign([BHP, CBA, XYZ], {"asx": [IBKR, BACKUP]})
+    alone = assign([CBA], {"asx": [BACKUP]})
+
+    assert {each.candidate.symbol: each.no_book for each in lines} == {
+        "CBA": "",
+        "BHP": "ibkr: all of its 1 order books are taken",
+        "XYZ": "",
+    }
+    assert [each.no_book for each in alone] == ["backup: has no order books"]
+
+
 def test_what_a_provider_does_not_serve_goes_to_the_next():
     refusing = replace(IBKR, refused={("asx", "CBA"): "no subscription to its data"})
 

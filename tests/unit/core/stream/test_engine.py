@@ -364,3 +364,67 @@ def test_any_chunks_order_and_repetition_make_the_bars_of_the_batch_pipeline(
                 wanted[column].to_numpy(dtype="float64"),
                 rtol=1e-12,
             )
+
+
+def test_a_minute_that_is_withdrawn_leaves_the_bars_above_which_are_made_anew():
+    engine = engine_of()
+    engine.process(batch_of((10, 10, 1), (70, 15, 1), (400, 12, 1)), LATER)
+    engine.close_until(MIDNIGHT + 15 * MINUTE)
+    engine.changed()
+
+    engine.withdraw(0, MIDNIGHT + MINUTE)
+
+    bars = bars_of(engine)
+    assert {key: bar.state for key, bar in bars.items()} == {
+        ("1m", 1): BarState.WITHDRAWN,
+        ("5m", 0): BarState.CLOSED,
+        ("15m", 0): BarState.CLOSED,
+    }
+    assert (bars["5m", 0].high, bars["5m", 0].volume) == (10, 1)
+    assert (bars["15m", 0].high, bars["15m", 0].volume) == (12, 2)
+
+
+def test_bars_above_of_which_nothing_is_left_are_withdrawn_too_and_once():
+    engine = engine_of()
+    engine.process(batch_of((70, 15, 1)), LATER)
+    engine.close_until(MIDNIGHT + 15 * MINUTE)
+    engine.changed()
+
+    engine.withdraw(0, MIDNIGHT + MINUTE)
+
+    assert {key: bar.state for key, bar in bars_of(engine).items()} == {
+        ("1m", 1): BarState.WITHDRAWN,
+        ("5m", 0): BarState.WITHDRAWN,
+        ("15m", 0): BarState.WITHDRAWN,
+    }
+    assert bars_of(engine) == {}
+
+
+def test_a_minute_that_trades_again_after_it_was_withdrawn_has_a_bar():
+    engine = engine_of()
+    engine.process(batch_of((70, 15, 1)), LATER)
+    engine.close_until(MIDNIGHT + 15 * MINUTE)
+    engine.withdraw(0, MIDNIGHT + MINUTE)
+
+    engine.process(batch_of((80, 16, 1)), LATER)
+
+    assert {bar.open for bar in bars_of(engine).values()} == {16}
+
+
+def test_a_minute_that_loses_its_only_price_is_withdrawn():
+    engine, other = engine_of(), engine_of()
+    engine.process(batch_of((70, 15, 1), (80, 15, 1)), LATER)
+    engine.close_until(MIDNIGHT + 15 * MINUTE)
+    engine.changed()
+    odd = batch_of((80, 15, 1))
+    other.process(
+        TradeBatch(
+            odd.symbol, odd.ts, odd.price, odd.size, odd.trade_id, odd.order,
+            np.array([Condition.NOT_IN_PRICE]),
+        ),
+        LATER,
+    )  # fmt: skip
+
+    engine.replace(0, MIDNIGHT + MINUTE, other.minutes(0)[MIDNIGHT + MINUTE])
+
+    assert bars_of(engine)["1m", 1].state is BarState.WITHDRAWN
