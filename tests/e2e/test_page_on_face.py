@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from pydantic import SecretStr
 
+from scizor_core.stream.engine import LiveBar
 from scizor_resources.platform import Platform
 from scizor_sidecar.face.app import make_app
 from scizor_sidecar.face.hub import Hub
@@ -23,7 +24,7 @@ from scizor_sidecar.face.stored import StoredHistory
 from scizor_sidecar.feeds.base import Stream
 from scizor_sidecar.feeds.connection import FeedState
 from scizor_sidecar.metrics import Metrics
-from scizor_sidecar.pipeline import FeedPipeline
+from scizor_sidecar.pipeline import FeedPipeline, StreamedBar, Window
 from tests.e2e import chromium
 from tests.e2e.chromium import Tab
 
@@ -83,6 +84,7 @@ class Opened:
     """The page in a browser, and what is behind it."""
 
     tab: Tab
+    hub: Hub
     pipeline: FeedPipeline
     url: str
 
@@ -137,7 +139,7 @@ async def opened(platform: Platform, profile: Path) -> AsyncIterator[Opened]:
         async with chromium.tab(profile) as tab:
             await tab.viewport(1440, 900)
             await tab.call("Page.navigate", url=server.url + "/")
-            yield Opened(tab, pipeline, server.url + "/")
+            yield Opened(tab, hub, pipeline, server.url + "/")
     finally:
         for task in tasks:
             task.cancel()
@@ -163,6 +165,22 @@ async def test_stored_bars_and_the_running_one_are_one_chart(page: Opened) -> No
     await page.tab.until("document.querySelectorAll('#depth .ladder').length === 3")
     await page.tab.until("document.querySelectorAll('#kpis .tile').length > 6")
     assert [each for each in page.tab.requested if not each.startswith(page.url)] == []
+    assert page.tab.errors == []
+
+
+async def test_a_bar_that_is_withdrawn_leaves_the_chart(page: Opened) -> None:
+    start = int((BEGIN - timedelta(minutes=10)).timestamp())
+    is_there = f"window.scizor.chart.index.has({start})"
+    await page.tab.until(is_there)
+    count = await page.tab.value("window.scizor.chart.bars.length")
+    (number,) = [n for n, each in enumerate(page.pipeline.streams) if each.symbol == "CBA"]
+    gone = LiveBar.withdrawn(number, "1m", start * 1_000_000)
+
+    told = StreamedBar(page.pipeline.streams[number], gone, "ibkr", 0)
+    page.hub.on_window(Window("ibkr", page.pipeline.streams, [told], [], [], None, (0, 0)))
+
+    await page.tab.until(f"!{is_there}")
+    assert await page.tab.value("window.scizor.chart.bars.length") >= count - 1
     assert page.tab.errors == []
 
 
