@@ -347,15 +347,22 @@ def test_the_reader_of_market_data_takes_the_newest_bars_from_the_hot_store(
     assert frame["is_final"].tolist() == [True, False]
 
 
+def tier_of(platform: Platform) -> Callable[[int], tuple[str, int]]:
+    """Return what tells which tier answers for the time since a minute, and with how many bars."""
+    data = MarketData(platform)
+
+    def tier(minute: int) -> tuple[str, int]:
+        since = datetime.fromtimestamp((NOON + minute * MINUTE) / 1e6, UTC)
+        frame = data.bars("BTC/USD", "1m", since, market="crypto")
+        return frame.attrs["tier"], len(frame)
+
+    return tier
+
+
 def test_a_window_is_read_from_the_hot_store_only_where_the_feed_was_there_all_the_time(
     platform: Platform, btc: Stream
 ) -> None:
-    data = MarketData(platform)
-
-    def tier(start: int) -> tuple[str, int]:
-        since = datetime.fromtimestamp((NOON + start * MINUTE) / 1e6, UTC)
-        frame = data.bars("BTC/USD", "1m", since, market="crypto")
-        return frame.attrs["tier"], len(frame)
+    tier = tier_of(platform)
 
     async def work(setup: Setup) -> None:
         setup.writer.on_state("kraken", FeedState.CONNECTED, "subscribed", NOON + 30_000_000)
@@ -375,12 +382,7 @@ def test_a_window_is_read_from_the_hot_store_only_where_the_feed_was_there_all_t
 def test_a_stream_that_comes_back_later_than_its_feed_is_whole_from_then_on_only(
     platform: Platform, btc: Stream
 ) -> None:
-    data = MarketData(platform)
-
-    def tier(start: int) -> tuple[str, int]:
-        since = datetime.fromtimestamp((NOON + start * MINUTE) / 1e6, UTC)
-        frame = data.bars("BTC/USD", "1m", since, market="crypto")
-        return frame.attrs["tier"], len(frame)
+    tier = tier_of(platform)
 
     async def work(setup: Setup) -> None:
         setup.writer.on_state("kraken", FeedState.CONNECTED, "subscribed", NOON - MINUTE)
@@ -402,12 +404,7 @@ def test_a_stream_that_comes_back_later_than_its_feed_is_whole_from_then_on_only
 def test_a_window_from_before_the_bars_that_are_kept_is_not_read_from_the_hot_store(
     platform: Platform, btc: Stream
 ) -> None:
-    data = MarketData(platform)
-
-    def tier(start: int) -> tuple[str, int]:
-        since = datetime.fromtimestamp((NOON + start * MINUTE) / 1e6, UTC)
-        frame = data.bars("BTC/USD", "1m", since, market="crypto")
-        return frame.attrs["tier"], len(frame)
+    tier = tier_of(platform)
 
     async def work(setup: Setup) -> None:
         setup.writer.on_state("kraken", FeedState.CONNECTED, "subscribed", NOON - MINUTE)

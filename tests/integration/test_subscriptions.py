@@ -216,16 +216,22 @@ def test_symbols_may_be_chosen(platform: Platform, watch: Callable[..., None]) -
     assert streaming.of("kraken") == ["ETH/USD"]
 
 
+def refused(platform: Platform, feed: str, why: str) -> tuple[Streaming, FeedPipeline]:
+    """Return what streams, and a feed of it that has been refused as a whole."""
+    streaming = Streaming(platform)
+    streaming.refresh()
+    pipeline = streaming.pipelines[feed]
+    pipeline.connecting()
+    pipeline.disconnected(FeedState.REFUSED, why)
+    streaming.refresh()
+    return streaming, pipeline
+
+
 def test_a_feed_that_was_refused_takes_nothing_from_the_one_that_stands_in_for_it(
     platform: Platform, watch: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch("BTC/USD")
-    streaming = Streaming(platform)
-    streaming.refresh()
-    kraken = streaming.pipelines["kraken"]
-    kraken.connecting()
-    kraken.disconnected(FeedState.REFUSED, "the key is wrong")
-    streaming.refresh()
+    streaming, kraken = refused(platform, "kraken", "the key is wrong")
     # After its pause there is nothing for it to do.
     kraken.disconnected(FeedState.IDLE, "nothing is to be streamed")
 
@@ -242,12 +248,7 @@ def test_a_feed_that_was_refused_and_has_no_other_beside_it_is_tried_again(
     platform: Platform, watch: Callable[..., None]
 ) -> None:
     watch("CBA", market="asx")
-    streaming = Streaming(platform)
-    streaming.refresh()
-    ibkr = streaming.pipelines["ibkr"]
-    ibkr.connecting()
-    ibkr.disconnected(FeedState.REFUSED, "another session")
-    streaming.refresh()
+    streaming, ibkr = refused(platform, "ibkr", "another session")
     left = streaming.of("ibkr")
     ibkr.disconnected(FeedState.IDLE, "nothing is to be streamed")
 
@@ -260,12 +261,7 @@ def test_a_refused_feed_is_offered_what_it_has_not_been_refused_for(
     platform: Platform, watch: Callable[..., None]
 ) -> None:
     watch("CBA", market="asx")
-    streaming = Streaming(platform)
-    streaming.refresh()
-    ibkr = streaming.pipelines["ibkr"]
-    ibkr.connecting()
-    ibkr.disconnected(FeedState.REFUSED, "it serves none of the symbols")
-    streaming.refresh()
+    streaming, _ = refused(platform, "ibkr", "it serves none of the symbols")
     watch("BHP", market="asx")
 
     streaming.refresh()
