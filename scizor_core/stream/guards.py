@@ -323,8 +323,10 @@ class TradeGuard:
 
     def _is_off_tick(self, price: Floats, symbol: Integers) -> Flags:
         """Return which prices are no whole number of their symbol's steps."""
-        band = (price[:, None] >= self._floors[symbol]).sum(axis=1) - 1
-        step = np.where(band >= 0, self._steps[symbol, band], np.nan)
+        step = np.full(len(price), np.nan)
+        # The bands rise; there are three at most.
+        for floors, steps in zip(self._floors.T, self._steps.T, strict=True):
+            step = np.where(price >= floors[symbol], steps[symbol], step)
         whole = price / step
         # NaN where the step is not known compares as false. What a float cannot tell is no fault.
         off: Flags = np.abs(whole - np.round(whole)) > _TICK_ROUNDING + _FLOAT_ERROR * whole
