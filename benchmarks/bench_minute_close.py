@@ -102,7 +102,8 @@ def peers(
 
         def values(rows: Sequence[LiveBarRow]) -> list[tuple[object, ...]]:
             at = datetime.fromtimestamp(rows[0].start / 1e6, UTC)
-            return [(row[0], row[1], at, at.date(), *row[4:]) for row in rows]
+            # The peers know no bar that is withdrawn.
+            return [(row[0], row[1], at, at.date(), *row[4:13]) for row in rows]
 
         def many(rows: Sequence[LiveBarRow]) -> None:
             with connection.transaction(), connection.cursor() as cursor:
