@@ -8,6 +8,7 @@ import numpy.typing as npt
 from scizor_core.stream.trades import NO_ID, NO_TIME, Flags, Integers, TradeBatch
 
 _Keys = npt.NDArray[np.uint64]
+_NEVER = int(np.iinfo(np.int64).max)
 
 _FIRST_SIZE = 1 << 12
 #: Odd numbers without structure, so that ids that count up are spread over the table.
@@ -66,13 +67,15 @@ class SeenTrades:
         return new
 
     def _begin_table(self) -> None:
-        full, self._current = self._current, _Table(self._current.size)
-        full.is_full()
-        before = []
-        if self._needed_from is not None:
-            needed = self._needed_from()
-            before = [each for each in self._before if each.newest >= needed]
+        full, before, gone = self._current, list[_Table](), None
+        needed = _NEVER if self._needed_from is None else self._needed_from()
+        for table in self._before:
+            if table.newest >= needed:
+                before.append(table)
+            else:
+                gone = table
         self._before = [*before, full]
+        self._current = full.next_one(gone)
 
     def _keys(self, batch: TradeBatch, seen_so_often: dict[int, int]) -> _Keys:
         keys: _Keys = batch.trade_id.view(np.uint64) * _SPREAD
@@ -111,9 +114,20 @@ class _Table:
         #: Time of the newest trade in it.
         self.newest = NO_TIME
 
-    def is_full(self) -> None:
-        """Let go of what only adding needs."""
-        self._owner = np.empty(0, dtype=np.int64)
+    def next_one(self, unused: "_Table | None") -> "_Table":
+        """Return an empty set of the same size for what follows when this one is full.
+
+        Args:
+            unused: one that is no longer needed. Its memory is used again: given back and taken
+                anew, tens of megabytes at a time, it came to lie in pieces and grew.
+        """
+        if unused is None or unused.size != self.size:
+            unused = _Table(self.size)
+        unused._slots.fill(_EMPTY)  # noqa: SLF001  # of the same class
+        unused.count, unused.newest = 0, NO_TIME
+        # Only adding needs it.
+        unused._owner, self._owner = self._owner, np.empty(0, dtype=np.int64)  # noqa: SLF001
+        return unused
 
     @property
     def size(self) -> int:
