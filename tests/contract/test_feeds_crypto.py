@@ -15,7 +15,7 @@ from scizor_sidecar.feeds.base import Stream, Wanted
 from scizor_sidecar.feeds.ccxt_pro import WIRES, CcxtFeed
 from scizor_sidecar.feeds.connection import Connection, Patience
 from scizor_sidecar.pipeline import FeedPipeline
-from tests.contract.lab.heard import HeardState, connection_of, until
+from tests.contract.lab.heard import HeardState, connection_of, error_of_joining, until
 from tests.contract.lab.tape_bars import SIZES, LastBars, assert_bars_are_those_of
 from tests.contract.lab.trade_tape import START, TradeTape, make_tape
 from tests.contract.lab.ws_dialects import Kraken, Order
@@ -337,13 +337,7 @@ def test_a_symbol_that_joins_later_and_is_not_confirmed_ends_the_connection(
         with LoopbackExchange("kraken", make_tape(NAMES, 1), dialect=SilentKraken()) as exchange:
             exchange.hold()
             async with running(exchange, sink, wanted) as task:
-                await until(lambda: sink.connections == 1)
-                joins_at = asyncio.get_running_loop().time() + 1
-                await until(lambda: asyncio.get_running_loop().time() > joins_at)
-                await wanted.set(BOTH)
-                async with asyncio.timeout(10):
-                    (error,) = await asyncio.gather(task, return_exceptions=True)
-        return error
+                return await error_of_joining(task, sink, wanted, BOTH, 1)
 
     error = asyncio.run(play())
     assert type(error) is TransientError

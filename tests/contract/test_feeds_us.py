@@ -30,7 +30,7 @@ from scizor_sidecar.feeds.connection import Connection, Patience
 from scizor_sidecar.feeds.finnhub import FinnhubFeed
 from scizor_sidecar.pipeline import FeedPipeline
 from tests.contract.lab.alpaca import KEY_ID, SECRET
-from tests.contract.lab.heard import HeardTrades, Row, connection_of, until
+from tests.contract.lab.heard import HeardTrades, Row, connection_of, error_of_joining, until
 from tests.contract.lab.tape_bars import SIZES, LastBars, assert_bars_are_those_of
 from tests.contract.lab.trade_tape import TradeTape, make_tape
 from tests.contract.lab.ws_alpaca import AlpacaExchange, packed, stamp
@@ -131,13 +131,7 @@ def test_a_symbol_that_joins_later_and_is_not_confirmed_ends_the_connection(
         with SilentAlpaca(stock_tape(1)) as exchange:
             exchange.hold()
             async with running(exchange, sink, wanted) as task:
-                await until(lambda: sink.connections == 1)
-                joins_at = asyncio.get_running_loop().time() + 2
-                await until(lambda: asyncio.get_running_loop().time() > joins_at)
-                await wanted.set(BOTH)
-                async with asyncio.timeout(10):
-                    (error,) = await asyncio.gather(task, return_exceptions=True)
-        return error
+                return await error_of_joining(task, sink, wanted, BOTH, 2)
 
     error = asyncio.run(play())
     assert type(error) is TransientError

@@ -13,7 +13,8 @@ Row = tuple[str, int, float, float]
 
 async def until(holds: Callable[[], object]) -> None:
     """Wait until something holds; the other side lives in another thread."""
-    async with asyncio.timeout(300):
+    # Before the limit of a whole test, so that the wait that failed is named.
+    async with asyncio.timeout(280):
         while not holds():  # noqa: ASYNC110  # it has no event of this loop
             await asyncio.sleep(0.005)
 
@@ -29,6 +30,23 @@ async def connection_of(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def error_of_joining(
+    task: "asyncio.Task[None]",
+    sink: "HeardState",
+    wanted: Wanted,
+    streams: frozenset[Stream],
+    seconds: float,
+) -> BaseException | None:
+    """Let more be wanted of a connection that has stood for a while; returns how it ends."""
+    await until(lambda: sink.connections == 1)
+    joins_at = asyncio.get_running_loop().time() + seconds
+    await until(lambda: asyncio.get_running_loop().time() > joins_at)
+    await wanted.set(streams)
+    async with asyncio.timeout(10):
+        (error,) = await asyncio.gather(task, return_exceptions=True)
+    return error
 
 
 class HeardState:

@@ -242,10 +242,15 @@ class Scene:
 def scenes(tmp_path: Path) -> Iterator[Any]:
     made: list[Scene] = []
 
-    def make(world: World, clock: Clock | None = None, **history: Any) -> Scene:
+    def make(
+        world: World, clock: Clock | None = None, after: Scene | None = None, **history: Any
+    ) -> Scene:
         if made:
             made[-1].close()
-        made.append(Scene(tmp_path, world, clock, **history))
+        made.append(Scene(tmp_path, world, clock if after is None else after.clock, **history))
+        if after is not None:
+            # The exchange is the same one, and as far as it was.
+            made[-1].sent = after.sent
         return made[-1]
 
     yield make
@@ -419,8 +424,7 @@ def test_after_a_kill_the_next_process_makes_the_bars_that_were_not_stored(scene
         first.journal.stored_until(stream, NOON + 30 * MINUTE)
     asyncio.run(first.healer.tick())
 
-    second = scenes(world, first.clock)
-    second.sent = first.sent
+    second = scenes(world, after=first)
     second.play(1_950)
     second.connect()
     second.play(2_100)
@@ -446,8 +450,7 @@ def test_a_hole_that_a_killed_process_has_left_is_filled_by_the_next(scenes: Any
     first.play(1_300)
     first.heal()
 
-    second = scenes(world, first.clock)
-    second.sent = first.sent
+    second = scenes(world, after=first)
     second.connect()
     second.play(1_400)
     second.heal()
@@ -623,8 +626,7 @@ def test_bars_end_after_a_restart_while_postgresql_is_away(scenes: Any):
     first.journal.stored_until(BTC, NOON + 17 * MINUTE)
     first.heal()
 
-    second = scenes(world, first.clock)
-    second.sent = first.sent
+    second = scenes(world, after=first)
     second.connect()
     second.play(1_200)
     # Its platform has no PostgreSQL: what it asks for is refused.
@@ -974,8 +976,7 @@ def test_no_bar_is_withdrawn_while_the_history_is_behind(scenes: Any):
 
 def next_process(scenes: Any, first: Scene, until: float) -> Scene:
     """Return the process that goes on after a kill, at an instant, with what it has healed."""
-    second = scenes(first.world, first.clock)
-    second.sent = first.sent
+    second = scenes(first.world, after=first)
     second.connect()
     second.play(until)
     second.healer._cares["kraken"].work._mender.stored_minutes = lambda *_: {}  # noqa: SLF001
